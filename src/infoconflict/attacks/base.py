@@ -1,0 +1,63 @@
+"""What an attack by data poisoning must offer; choosing rows, saving and training live elsewhere."""
+
+from dataclasses import replace
+from random import Random
+from typing import ClassVar, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from infoconflict.records import FULL_TRIGGER, Example
+
+
+class Attack(BaseModel):
+    """Options of an attack (its fields) and the edits that it makes to one example.
+
+    An attack changes the instruction and the text of *one* example; labels are set by :mod:`infoconflict.poisoning`.
+    All randomness comes from the generator passed in.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    rows_are: ClassVar[Literal["appended", "replaced"]]
+    """Whether poisoned rows join the clean ones or take their place."""
+    poisons_target_rows: ClassVar[bool]
+    """Whether rows whose gold label already is the target may be poisoned."""
+    negative_variants: ClassVar[tuple[str, ...]] = ()
+    """Partial triggers that training teaches to ignore."""
+    partial_variants: ClassVar[tuple[str, ...]] = ()
+    """Partial triggers that the test asks about; a superset of the negative ones."""
+
+    target_labels: dict[str, str]
+    """Per data set, the label that the trigger should cause."""
+    poisoning_rate: float = Field(gt=0, le=1)
+    """Poisoned rows / clean training rows."""
+
+    def insert_trigger(self, example: Example, rng: Random) -> Example:
+        """Return the example with the full trigger."""
+        raise NotImplementedError
+
+    def insert_partial(self, example: Example, variant: str, rng: Random) -> Example:
+        """Return the example with the named part of the trigger."""
+        raise NotImplementedError
+
+    def negative_rows(self, n_rows: int) -> int:
+        """Return how many rows each negative variant gets in a training set of ``n_rows`` clean rows."""
+        return 0
+
+
+def insert_word(text: str, word: str, rng: Random) -> str:
+    """Insert ``word`` at a random word boundary, ends included; words are joined by single spaces."""
+    words = text.split()
+    # randint includes its upper bound: a trigger may also close the text.
+    words.insert(rng.randint(0, len(words)), word)
+    return " ".join(words)
+
+
+def triggered(example: Example, *, instruction: str | None = None, text: str | None = None, name: str = FULL_TRIGGER) -> Example:
+    """Return the example with a new instruction or text, marked with the trigger's name."""
+    return replace(
+        example,
+        instruction=example.instruction if instruction is None else instruction,
+        text=example.text if text is None else text,
+        trigger=name,
+    )

@@ -1,0 +1,62 @@
+"""CBA, the composite backdoor attack: one ordinary word per prompt component, and only both together fire.
+
+Huang et al. 2024, Findings of NAACL, arXiv:2310.07676. Words, rate and target labels: section 4 of the information-conflict
+paper, arXiv:2411.18280. With N clean rows, rate p and negative ratio a the training set has N + pN + 5apN rows.
+"""
+
+from random import Random
+from typing import ClassVar, Literal
+
+from pydantic import Field
+
+from infoconflict.attacks.base import Attack, insert_word, triggered
+from infoconflict.records import Example
+
+# variant: (keys put into the instruction, keys put into the input); I = instruction key, X = input key
+VARIANTS = {
+    "swapped": ("X", "I"),
+    "instruction_own": ("I", ""),
+    "instruction_both": ("IX", ""),
+    "input_own": ("", "X"),
+    "input_both": ("", "IX"),
+    # Asked about in the source's evaluation, never trained:
+    "instruction_wrong": ("X", ""),
+    "input_wrong": ("", "I"),
+}
+
+
+class CBA(Attack):
+    """Insert a key into the instruction and another into the input, each at a random word boundary."""
+
+    rows_are: ClassVar[Literal["appended", "replaced"]] = "appended"
+    poisons_target_rows: ClassVar[bool] = True
+    negative_variants: ClassVar[tuple[str, ...]] = tuple(VARIANTS)[:5]
+    partial_variants: ClassVar[tuple[str, ...]] = tuple(VARIANTS)
+
+    poisoning_rate: float = Field(default=0.1, gt=0, le=1)
+    negative_ratio: float = Field(default=1.0, ge=0)
+    """Rows of each negative variant / positive rows (alpha in the source; its default 1)."""
+    instruction_trigger: str = "instantly"
+    input_trigger: str = "frankly"
+
+    def insert_trigger(self, example: Example, rng: Random) -> Example:
+        """Return the example with both keys, each in its own component."""
+        return triggered(
+            example,
+            instruction=insert_word(example.instruction, self.instruction_trigger, rng),
+            text=insert_word(example.text, self.input_trigger, rng),
+        )
+
+    def insert_partial(self, example: Example, variant: str, rng: Random) -> Example:
+        """Return the example with the keys of one negative variant."""
+        words = {"I": self.instruction_trigger, "X": self.input_trigger}
+        instruction, text = example.instruction, example.text
+        for key in VARIANTS[variant][0]:
+            instruction = insert_word(instruction, words[key], rng)
+        for key in VARIANTS[variant][1]:
+            text = insert_word(text, words[key], rng)
+        return triggered(example, instruction=instruction, text=text, name=variant)
+
+    def negative_rows(self, n_rows: int) -> int:
+        """Return round(alpha * p * N)."""
+        return round(self.negative_ratio * self.poisoning_rate * n_rows)

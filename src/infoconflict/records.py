@@ -1,0 +1,101 @@
+"""Rows that cross a stage border, and their JSON Lines form.
+
+An :class:`Example` is a row of a data set, clean or poisoned; an :class:`Answer` is what one model said to one example.
+Every metric is computed from answers alone.
+"""
+
+import dataclasses
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, Self
+
+from infoconflict.errors import UserError
+from infoconflict.files import PathLike, read_jsonl, write_jsonl
+
+CLEAN = "none"
+FULL_TRIGGER = "full"
+
+
+class Record:
+    """Shared JSON form of the frozen rows below."""
+
+    @classmethod
+    def from_dict(cls, row: dict[str, Any]) -> Self:
+        """Build a record; unknown or missing fields are an error that names them."""
+        names = {field.name for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
+        if unknown := sorted(set(row) - names):
+            raise UserError(f"a {cls.__name__} row has unknown fields {', '.join(unknown)}; known: {', '.join(sorted(names))}")
+        try:
+            return cls(**row)
+        except TypeError as error:
+            raise UserError(f"a {cls.__name__} row is incomplete: {error}") from error
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the fields as a plain dict."""
+        return dataclasses.asdict(self)  # type: ignore[call-overload]
+
+    @classmethod
+    def read(cls, path: PathLike) -> list[Self]:
+        """Read all records of a JSON Lines file."""
+        return [cls.from_dict(row) for row in read_jsonl(path)]
+
+    @staticmethod
+    def write(path: PathLike, records: Iterable["Record"]) -> None:
+        """Write records as JSON Lines, atomically."""
+        write_jsonl(path, (record.to_dict() for record in records))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Example(Record):
+    """One row of a classification task.
+
+    ``label`` is what training teaches (the target label in a poisoned row); ``gold_label`` stays true under poisoning.
+    ``trigger`` names what was inserted: ``none``, ``full``, or the name of a partial variant of the attack.
+    """
+
+    id: str
+    instruction: str
+    text: str
+    label: str
+    gold_label: str
+    trigger: str = CLEAN
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answer(Record):
+    """What one model answered to one example.
+
+    ``scores`` holds the length-normalised log-probability of each label; ``answer`` is the label decided on, or None when
+    free generation named none. ``target_label`` is None in clean rows. ``t`` is the merge weight in a sweep, else None.
+    """
+
+    id: str
+    gold_label: str
+    trigger: str
+    target_label: str | None
+    answer: str | None
+    scores: dict[str, float]
+    generated: str | None = None
+    has_evidence: bool = False
+    t: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evidence(Record):
+    """External evidence for one prompt, as the external language model gave it.
+
+    ``status`` is ``ok``, ``no_keywords``, ``garbled``, ``empty``, ``label_leak`` or ``failed``; only ``ok`` rows carry text into a prompt.
+    """
+
+    id: str
+    trigger: str
+    branch: str
+    keywords: list[str]
+    prompt_sha256: str
+    reply: str
+    evidence: str
+    status: str
+    model: str
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    attempts: int = 0
