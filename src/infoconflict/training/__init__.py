@@ -1,0 +1,1 @@
+"""One trainer for backdoored, clean-tuned and conflict models."""

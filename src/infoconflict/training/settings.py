@@ -1,0 +1,48 @@
+"""Training settings as they stand in a spec."""
+
+from dataclasses import dataclass, fields
+from typing import Any, Literal
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoraSettings:
+    """Low-rank adaptation (Hu et al. 2021, arXiv:2106.09685); ``targets`` is peft's ``target_modules``."""
+
+    rank: int
+    alpha: float
+    dropout: float
+    targets: str | list[str] = "all-linear"
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingSettings:
+    """Everything that decides the result of a training run but for base, rows and seed; defaults stand in the config."""
+
+    epochs: float
+    batch_size: int
+    learning_rate: float
+    method: Literal["lora", "full"]
+    lora: LoraSettings
+    warmup_ratio: float
+    schedule: Literal["constant", "linear", "cosine"]
+    weight_decay: float
+    max_grad_norm: float
+    beta2: float
+
+    @classmethod
+    def from_spec(cls, spec: dict[str, Any]) -> "TrainingSettings":
+        """Build settings from a config entry, leaving aside keys that other stages use."""
+        known = {field.name for field in fields(cls)} - {"lora"}
+        return cls(lora=LoraSettings(**spec["lora"]), **{key: spec[key] for key in known})
+
+    def rate_at(self, step: int, n_steps: int) -> float:
+        """Return the learning rate of update ``step`` (from 0) of ``n_steps``: linear warm-up, then the schedule."""
+        import math
+
+        n_warm = math.ceil(self.warmup_ratio * n_steps)
+        if step < n_warm:
+            return self.learning_rate * (step + 1) / n_warm
+        if self.schedule == "constant":
+            return self.learning_rate
+        left = (n_steps - step) / max(1, n_steps - n_warm)
+        return self.learning_rate * (left if self.schedule == "linear" else 0.5 * (1 - math.cos(math.pi * left)))
