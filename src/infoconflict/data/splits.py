@@ -1,0 +1,146 @@
+"""Duplicates out, then deterministic stratified draws: train, test, and the defender's clean share.
+
+All draws are ends of one order, built so that every beginning and every ending of it holds each label in proportion,
+within one row. So a larger draw contains every smaller one of the same seed.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from random import Random
+from typing import TypeVar
+
+from infoconflict.data.rows import RawRow, duplicate_key
+from infoconflict.errors import UserError
+from infoconflict.records import Example
+
+Row = TypeVar("Row")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Deduplicated:
+    """Rows with each text once, and how many were taken out: repeats, and rows of texts with two labels."""
+
+    rows: list[RawRow]
+    repeats: int
+    conflicting: int
+
+
+def deduplicate(rows: Sequence[RawRow]) -> Deduplicated:
+    """Keep the first row of each text; a text that carries two labels is left out altogether."""
+    labels: dict[str, set[str]] = {}
+    keys = [duplicate_key(row.text) for row in rows]
+    for key, row in zip(keys, rows, strict=True):
+        labels.setdefault(key, set()).add(row.label)
+    kept, seen, repeats, conflicting = [], set(), 0, 0
+    for key, row in zip(keys, rows, strict=True):
+        if len(labels[key]) > 1:
+            conflicting += 1
+        elif key in seen:
+            repeats += 1
+        else:
+            seen.add(key)
+            kept.append(row)
+    return Deduplicated(rows=kept, repeats=repeats, conflicting=conflicting)
+
+
+def without_texts_of(rows: Sequence[RawRow], others: Sequence[RawRow]) -> list[RawRow]:
+    """Return the rows whose text is in none of ``others``."""
+    taken = {duplicate_key(row.text) for row in others}
+    return [row for row in rows if duplicate_key(row.text) not in taken]
+
+
+def stratified_order(rows: Sequence[Row], label_of: Callable[[Row], str], *, rng: Random) -> list[Row]:
+    """Return the rows in random order within each label, and in an order of labels that keeps their proportions.
+
+    Of the first k rows, for any k, each label holds its exact share of k rounded up or down; the same is true of the
+    last k rows.
+
+    Parameters
+    ----------
+    rows : sequence
+        Any rows.
+    label_of : callable
+        The label of a row.
+    rng : random.Random
+        Decides which row of a label comes when.
+
+    References
+    ----------
+    Balinski and Young 1975, "The quota method of apportionment". Largest remainders would serve one draw, but a larger
+    draw may then give a label fewer rows than a smaller one (the Alabama paradox), and draws would not nest.
+    """
+    shuffled = list(rows)
+    rng.shuffle(shuffled)
+    by_label: dict[str, list[Row]] = {}
+    for row in shuffled:
+        by_label.setdefault(label_of(row), []).append(row)
+    labels = sorted(by_label)
+    counts = {label: len(by_label[label]) for label in labels}
+    used = dict.fromkeys(labels, 0)
+    order = []
+    for size in range(1, len(shuffled) + 1):
+        # A label may not pass its share of `size` rounded up; among the rest, the one that is owed most comes next.
+        open_labels = [label for label in labels if used[label] * len(shuffled) < counts[label] * size]
+        following = max(open_labels, key=lambda label: Fraction(counts[label], used[label] + 1))
+        order.append(by_label[following][used[following]])
+        used[following] += 1
+    return order
+
+
+def share_of(share: float, n_rows: int) -> int:
+    """Return ``share`` of ``n_rows``, rounded half up, without the surprises of binary fractions."""
+    return math.floor(Fraction(str(share)) * n_rows + Fraction(1, 2))
+
+
+def draw_clean_share(
+    train: Sequence[Example], *, share: float, holdout: float, seed: int
+) -> tuple[list[Example], list[Example]]:
+    """Draw the clean rows that the defender holds, in two parts: to train on, and to choose settings by.
+
+    Parameters
+    ----------
+    train : sequence of Example
+        The clean training split.
+    share : float in (0, 1]
+        How much of it the defender holds, both parts together.
+    holdout : float in [0, 1)
+        How much of the defender's rows goes to the second part.
+    seed : int
+        The same seed gives the same rows; a larger share contains a smaller one, part by part.
+
+    Returns
+    -------
+    tuple of two lists of Example
+        Training part and hold-out part, disjoint, each stratified by gold label within one row.
+
+    Raises
+    ------
+    UserError
+        If a part that is asked for would be empty; the message names the lowest usable share.
+    """
+    if not 0 < share <= 1:
+        raise ValueError(f"share must be in (0, 1], got {share}")
+    if not 0 <= holdout < 1:
+        raise ValueError(f"holdout must be in [0, 1), got {holdout}")
+
+    def sizes(n_drawn: int) -> tuple[int, int]:
+        n_holdout = share_of(holdout, n_drawn)
+        return n_drawn - n_holdout, n_holdout
+
+    n_train, n_holdout = sizes(share_of(share, len(train)))
+    if n_train == 0 or (holdout > 0 and n_holdout == 0):
+        usable = (n for n in range(1, len(train) + 1) if all(sizes(n)[: 1 if holdout == 0 else 2]))
+        n_lowest = next(usable, None)
+        remedy = (
+            "use more training rows"
+            if n_lowest is None
+            else f"the lowest usable share is {math.ceil(1000 * n_lowest / len(train)) / 1000:.3f}"
+        )
+        raise UserError(
+            f"clean_share: share={share} of {len(train)} training rows with holdout={holdout} leaves {n_train} rows to "
+            f"train on and {n_holdout} to hold out; {remedy}"
+        )
+    order = stratified_order(train, lambda row: row.gold_label, rng=Random(f"clean_share/{seed}"))
+    return order[: -n_train - 1 : -1], order[:n_holdout]
