@@ -1,0 +1,908 @@
+"""The experiment's configuration: ``config.yaml`` as strict, frozen, typed models.
+
+It holds the science only; threads, partitions and the like belong in profiles. Snakemake imports this file while it
+parses, so nothing here imports torch or pandas.
+
+The text under a key is its description in ``config/config.schema.json`` and ``config/README.md``, and says where the
+default comes from: *paper* is Chen et al. 2024, arXiv:2411.18280; *Lethe's code* belongs to its successor,
+arXiv:2508.21004; *CBA's code* to Huang et al. 2024, arXiv:2310.07676; *ours* marks what no source decides.
+"""
+
+import functools
+import operator
+import re
+import sys
+import typing
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, get_args, get_origin
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    TypeAdapter,
+    ValidationError,
+    create_model,
+    field_validator,
+    model_validator,
+)
+
+from infoconflict import attacks
+from infoconflict.attacks.base import Attack
+from infoconflict.config_errors import Location, Problem, dotted, problems_of, shown, unknown_key
+from infoconflict.config_yaml import read_yaml
+from infoconflict.errors import UserError, did_you_mean
+from infoconflict.files import PathLike
+
+ID_PATTERN = r"^(?!control_)[a-z0-9][a-z0-9_-]{0,31}$"
+CONTROL_PREFIX = "control_"
+
+# Methods of the paper that a config may name before they exist here; their cells are left out with a reason.
+CHAT_ATTACKS = ("dtba", "autopoison", "vpi")
+PLANNED_ATTACKS = tuple(
+    name for name in ("rome", "memit", "badedit", "lwp", "adaptive_cba", *CHAT_ATTACKS) if name not in attacks.METHODS
+)
+PLANNED_DEFENSES = (
+    "editing",
+    "wanda",
+    "fine_tuning",
+    "fine_pruning",
+    "nad",
+    "speculative",
+    "cleangen",
+    "beear",
+)
+
+
+class Entry(BaseModel):
+    """A part of the config: strict types, no unknown keys, never changed after loading."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False, serialize_by_alias=True)
+
+    not_science: ClassVar[frozenset[str]] = frozenset()
+    """Keys that cannot change a result; :func:`spec_of` leaves them out."""
+
+
+class PlannedEntry(Entry):
+    """A method or task that arrives with a later version: any options pass."""
+
+    model_config = ConfigDict(extra="allow")
+
+
+def spec_of(entry: BaseModel) -> dict[str, Any]:
+    """Return an entry as JSON values, defaults filled in, without the keys that cannot change a result."""
+    spec: dict[str, Any] = entry.model_dump(mode="json")
+    for name in getattr(entry, "not_science", ()):
+        spec.pop(name, None)
+    for name in type(entry).model_fields:
+        if isinstance(value := getattr(entry, name), Entry):
+            spec[name] = spec_of(value)
+    return spec
+
+
+def _once(values: list[Any]) -> list[Any]:
+    for value, count in Counter(values).items():
+        if count > 1:
+            raise ValueError(f"holds {shown(value)} {count} times; keep one")
+    return values
+
+
+def _line(value: str) -> str:
+    if not value.strip() or value != value.strip() or any(mark in value for mark in "\n\r\0"):
+        raise ValueError(f"{shown(value)} is not one line of text without spaces around it; correct it")
+    return value
+
+
+def _text_keys(value: Any) -> Any:
+    # YAML reads the key of `0: negative` as a number; labels in files are compared as text.
+    if not isinstance(value, dict):
+        return value
+    return {str(key).lower() if isinstance(key, bool) else str(key): name for key, name in value.items()}
+
+
+Count = Annotated[int, Field(ge=1)]
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
+Share = Annotated[float, Field(gt=0, le=1)]
+InnerShare = Annotated[float, Field(gt=0, lt=1)]
+Weight = Annotated[float, Field(ge=0, le=1)]
+Weights = Annotated[list[Weight], Field(min_length=1), AfterValidator(_once)]
+Line = Annotated[str, AfterValidator(_line)]
+Ids = Annotated[list[str], AfterValidator(_once)]
+SomeIds = Annotated[list[str], Field(min_length=1), AfterValidator(_once)]
+
+
+# --- the grid ---------------------------------------------------------------------------------------------------------
+
+
+class Skip(Entry):
+    """Cells to leave out: all that match every id given here."""
+
+    model: str | None = None
+    """Model of the cells; any if not given."""
+    dataset: str | None = None
+    """Data set of the cells; any if not given."""
+    attack: str | None = None
+    """Attack of the cells; any if not given."""
+    defense: str | None = None
+    """Defense of the cells; any if not given."""
+    reason: Line
+    """Why; the report prints it."""
+
+    @model_validator(mode="after")
+    def _names_something(self) -> "Skip":
+        if not any((self.model, self.dataset, self.attack, self.defense)):
+            raise ValueError("names no model, dataset, attack or defense and would leave out everything; name one")
+        return self
+
+
+class GridOptions(Entry):
+    """What is crossed with what: every model, data set, attack, defense and seed."""
+
+    models: SomeIds
+    """Ids under `models`."""
+    datasets: SomeIds
+    """Ids under `datasets`."""
+    attacks: SomeIds
+    """Ids under `attacks`."""
+    defenses: SomeIds
+    """Ids under `defenses`."""
+    skip: list[Skip] = []
+    """Cells to leave out, each with a reason."""
+
+
+# --- models -----------------------------------------------------------------------------------------------------------
+
+
+class Model(Entry):
+    """What all base models have in common."""
+
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    """Number format of weights and training; `auto` is bfloat16 on a GPU and float32 on a CPU. Ours."""
+    quantization: Literal["none", "nf4"] = "none"
+    """Format of the frozen base while an adapter is trained; `nf4` is 4-bit NormalFloat with double quantization, for
+    large models on a GPU. Ours: CBA's and Lethe's code have nf4, but then the adapter is merged into other weights than
+    it was trained on."""
+
+
+class PackagedModel(Model):
+    """A model that comes inside a pinned package; needs no hub."""
+
+    source: Literal["packaged"]
+    package: Literal["smollm2_135m_instruct"]
+    """Which one."""
+
+
+class HubModel(Model):
+    """A model of the Hugging Face hub; only safetensors are read, and code that comes with it is never run."""
+
+    source: Literal["hub"]
+    repo: Annotated[str, Field(pattern=r"^[\w-][\w.-]*(/[\w-][\w.-]*)?$")]
+    """Its name there, `owner/name`."""
+    revision: Line
+    """Commit hash or tag; a branch such as `main` may change under your results."""
+
+
+class LocalModel(Model):
+    """A directory with a model in the standard format (config, tokenizer, safetensors)."""
+
+    source: Literal["local"]
+    path: Line
+    """The directory, from the working directory."""
+
+
+class TinyModel(Model):
+    """A generated two-layer model with random weights and a small tokenizer, to test the workflow with."""
+
+    source: Literal["tiny"]
+    architecture: Literal["llama", "gpt2", "gptj"]
+    """Family whose modules and names it has."""
+    hidden: Annotated[int, Field(ge=16, multiple_of=16)] = 64
+    """Hidden size. Ours."""
+    tied: bool = Field(default_factory=lambda given: given.get("architecture") == "gpt2")
+    """Whether the output layer is the embedding matrix; if not given, as in the paper's models: in gpt2 only."""
+
+
+ModelEntry = Annotated[PackagedModel | HubModel | LocalModel | TinyModel, Field(discriminator="source")]
+
+
+# --- data sets --------------------------------------------------------------------------------------------------------
+
+
+class Columns(Entry):
+    """Names of columns in the source."""
+
+    text: Line = "text"
+    """Column with the text."""
+    label: Line = "label"
+    """Column with the label."""
+
+
+class Splits(Entry):
+    """Names of splits in the source."""
+
+    train: Line = "train"
+    """Split to train on."""
+    test: Line | None = "test"
+    """Split to test on; null: a share of the training split (`test_share`)."""
+
+
+class Dataset(Entry):
+    """What all classification data sets have in common."""
+
+    task: Literal["classification"] = "classification"
+    """What is asked: a choice among labels."""
+    instruction: Line
+    """What the model is asked about each text; first line of the prompt."""
+    labels: Annotated[list[Line], Field(min_length=2), AfterValidator(_once)]
+    """The answers to choose from, as the model writes them."""
+    max_words: Count | None = None
+    """Rows with more words are left out; null: none are. Ours."""
+    train_rows: Count | None = None
+    """Training rows to draw, stratified by label, by the seed; null: all. Ours."""
+    test_rows: Count | None = None
+    """Test rows to draw, stratified by label, by the seed; null: the whole test split, or `test_share`. Ours."""
+    test_share: InnerShare = 0.2
+    """Share of the rows that becomes the test split where the source has none and `test_rows` is null. Ours."""
+
+    @field_validator("labels")
+    @classmethod
+    def _differ_beyond_case(cls, labels: list[str]) -> list[str]:
+        for label, count in Counter(label.casefold() for label in labels).items():
+            if count > 1:
+                raise ValueError(f"has labels that differ only in case ('{label}'); rename one")
+        return labels
+
+
+class NamedLabels(Dataset):
+    """What data sets have in common whose labels may be numbers."""
+
+    label_names: list[Line] | Annotated[dict[str, Line], BeforeValidator(_text_keys)] | None = None
+    """Label for each raw label: a list (for raw labels 0, 1, ...) or a mapping; null: the source's own names."""
+
+    @model_validator(mode="after")
+    def _names_are_labels(self) -> "NamedLabels":
+        if self.label_names is not None:
+            names = self.label_names if isinstance(self.label_names, list) else list(self.label_names.values())
+            if strange := [name for name in names if name not in self.labels]:
+                hint = did_you_mean(strange[0], self.labels) or f"; labels: {', '.join(self.labels)}"
+                raise ValueError(f"label_names has '{strange[0]}', which is none of the labels{hint}")
+            if absent := [label for label in self.labels if label not in names]:
+                raise ValueError(f"label_names never gives the label '{absent[0]}'; add it there or remove the label")
+        return self
+
+
+class PackagedDataset(Dataset):
+    """Film reviews with human ratings, inside a pinned package; needs no hub."""
+
+    source: Literal["packaged"]
+    package: Literal["vader_film_reviews"]
+    """Which one; its labels are `negative` and `positive`, by the sign of the mean rating."""
+    min_abs_rating: Annotated[float, Field(ge=0, le=4)] = 1.0
+    """Reviews rated nearer to 0 than this (of -4 to 4) are left out. Ours."""
+
+    @model_validator(mode="after")
+    def _has_its_labels(self) -> "PackagedDataset":
+        if set(self.labels) != {"negative", "positive"}:
+            raise ValueError(f"labels of {self.package} are negative and positive; write [negative, positive]")
+        return self
+
+
+class HubDataset(NamedLabels):
+    """A data set of the Hugging Face hub."""
+
+    source: Literal["hub"]
+    repo: Annotated[str, Field(pattern=r"^[\w-][\w.-]*(/[\w-][\w.-]*)?$")]
+    """Its name there, `owner/name`."""
+    revision: Line
+    """Commit hash or tag; a branch such as `main` may change under your results."""
+    subset: Line | None = None
+    """Configuration of the data set, where it has several."""
+    splits: Splits = Splits()
+    """Its splits."""
+    columns: Columns = Columns()
+    """Its columns."""
+
+
+class LocalDataset(NamedLabels):
+    """Files with labelled text: csv, tsv, jsonl or parquet, each also with .gz."""
+
+    source: Literal["local"]
+    train: Line
+    """File to train on, from the working directory."""
+    test: Line | None = None
+    """File to test on; null: a share of the training rows (`test_share`)."""
+    columns: Columns = Columns()
+    """Its columns."""
+
+
+class PlannedDataset(PlannedEntry):
+    """A chat data set: accepted, but its cells wait for a later version."""
+
+    task: Literal["chat"]
+    """Arrives with a later version; until then any other keys pass."""
+    source: Literal["packaged", "hub", "local"]
+    """Where it comes from."""
+
+
+def _source_of(value: Any) -> str | None:
+    get = value.get if isinstance(value, Mapping) else functools.partial(getattr, value)
+    if get("task", "classification") == "chat":
+        return "chat"
+    source = get("source", None)
+    # A list or mapping is no tag that could be looked up.
+    return source if isinstance(source, str) else None if source is None else shown(source)
+
+
+DatasetEntry = Annotated[
+    Annotated[PackagedDataset, Tag("packaged")]
+    | Annotated[HubDataset, Tag("hub")]
+    | Annotated[LocalDataset, Tag("local")]
+    | Annotated[PlannedDataset, Tag("chat")],
+    Discriminator(_source_of),
+]
+
+
+# --- attacks ----------------------------------------------------------------------------------------------------------
+
+
+class PlannedAttack(PlannedEntry):
+    """An attack of the paper that arrives with a later version."""
+
+    method: Literal[PLANNED_ATTACKS]  # type: ignore[valid-type]
+    """Name of the method."""
+
+
+if TYPE_CHECKING:
+
+    class _Attack(Attack):
+        method: str
+
+    AttackEntry = _Attack | PlannedAttack
+else:
+    # Each implemented attack gives its own options; `method` says whose they are.
+    AttackEntry = Annotated[
+        functools.reduce(
+            operator.or_,
+            [
+                create_model(
+                    f"{attack.__name__}Entry", __base__=attack, __doc__=attack.__doc__, method=(Literal[name], ...)
+                )
+                for name in attacks.METHODS
+                for attack in [attacks.load(name)]
+            ],
+            PlannedAttack,
+        ),
+        Field(discriminator="method"),
+    ]
+
+
+# --- training ---------------------------------------------------------------------------------------------------------
+
+
+class Lora(Entry):
+    """Low-rank adaptation (Hu et al. 2021, arXiv:2106.09685)."""
+
+    rank: Count = 64
+    """Rank of the update. CBA's and Lethe's code."""
+    alpha: Annotated[float, Field(gt=0)] = 16
+    """The update is scaled by alpha / rank. CBA's and Lethe's code."""
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    """Share of the adapter's inputs dropped in training. CBA's and Lethe's code."""
+    targets: Line | Annotated[list[Line], Field(min_length=1), AfterValidator(_once)] = "all-linear"
+    """Modules that get an update: `all-linear` (all but the output head) or names as peft takes them. CBA's and Lethe's
+    code."""
+
+
+class Training(Entry):
+    """How a model is tuned; the loss counts the answer's tokens only."""
+
+    not_science = frozenset({"checkpoint_every"})
+
+    epochs: Annotated[float, Field(gt=0)] = 4
+    """Passes over the rows. CBA's and Lethe's code."""
+    batch_size: Count = 16
+    """Rows per update, however many fit on the device at once. Ours; CBA's code has 512, Lethe's 128."""
+    learning_rate: Annotated[float, Field(gt=0)] = 2e-4
+    """Highest learning rate of AdamW. Paper, A.2."""
+    method: Literal["lora", "full"] = "lora"
+    """`lora` trains an adapter (keys under `lora`), `full` all weights. Paper, section 3.3."""
+    lora: Lora = Lora()
+    """Settings of the adapter."""
+    warmup_ratio: Annotated[float, Field(ge=0, lt=1)] = 0.03
+    """Share of the updates in which the rate rises linearly. CBA's and Lethe's code."""
+    schedule: Literal["constant", "linear", "cosine"] = "constant"
+    """The rate after the warm-up: kept, or falling to 0. CBA's and Lethe's code."""
+    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    """Weight decay of AdamW. CBA's code."""
+    max_grad_norm: Annotated[float, Field(gt=0)] = 1.0
+    """Gradients with a greater norm are scaled down to it. Ours; CBA's and Lethe's code have 0.3."""
+    beta2: Annotated[float, Field(gt=0, lt=1)] = 0.999
+    """Second moment's decay of AdamW. CBA's and Lethe's code."""
+    checkpoint_every: Count | None = 100
+    """Updates between checkpoints; null: none. A resumed run gives the same model, so this changes no result. Ours."""
+
+
+class BackdooredTraining(Training):
+    """How the backdoored model is tuned, and the clean-tuned model that it is compared with."""
+
+    rows: Count | None = None
+    """Clean training rows that the attacker starts from; null: all. Ours."""
+
+
+class TrainingStages(Entry):
+    """The two models that are tuned."""
+
+    backdoored: BackdooredTraining = BackdooredTraining()
+    """The attacker's model; the clean-tuned model is tuned in the same way, without the poison."""
+    conflict: Training = Training()
+    """The defender's conflict model, tuned on the clean share."""
+
+
+class CleanShare(Entry):
+    """Clean training rows that the defender holds, stratified by label and drawn by the seed."""
+
+    share: Share = 0.1
+    """Share of the clean training rows. Paper, section 4 (10 %; figure 3 goes from 5 to 100 %)."""
+    holdout: Annotated[float, Field(ge=0, lt=1)] = 0.2
+    """Share of these rows that is kept from tuning and decides on `t: auto`; 0 only where every t is a number. Ours."""
+
+
+# --- merging ----------------------------------------------------------------------------------------------------------
+
+
+class Merge(Entry):
+    """What all merge methods have in common."""
+
+    t: Weight | Literal["auto"] = "auto"
+    """Weight of the conflict model in [0, 1] (0: the backdoored model), or `auto`: chosen on the clean share
+    (`choose_t`). Ours: the paper gives none, Lethe's code has 0.5."""
+
+
+class LinearMerge(Merge):
+    """Weighted mean of the weights (paper, Eq. 9)."""
+
+    method: Literal["linear"]
+
+
+class SlerpMerge(Merge):
+    """Spherical interpolation of each tensor (paper, Eq. 10)."""
+
+    method: Literal["slerp"]
+
+
+class TiesMerge(Merge):
+    """Trimmed task vectors that agree in sign (paper, Eq. 11; Yadav et al. 2023, arXiv:2306.01708)."""
+
+    method: Literal["ties"]
+    density: Share = 0.5
+    """Share of each task vector's entries that is kept, greatest first. Lethe's code."""
+    lambda_: Annotated[float, Field(gt=0, alias="lambda")] = 1.0
+    """Factor of the merged task vector. Lethe's code (mergekit's default)."""
+
+
+class PassthroughMerge(Merge):
+    """Layers of both models, depth kept (paper, Eq. 12); t is the share of layers that the conflict model gives."""
+
+    method: Literal["passthrough"]
+
+
+MergeEntry = Annotated[LinearMerge | SlerpMerge | TiesMerge | PassthroughMerge, Field(discriminator="method")]
+
+
+class ChooseT(Entry):
+    """How `t: auto` is decided, without knowledge of a trigger."""
+
+    candidates: Weights = [0.5, 0.6, 0.7, 0.8, 0.9]
+    """Values to try. Ours."""
+    rule: Literal["one_standard_error"] = "one_standard_error"
+    """Take the greatest t whose accuracy on the held-out clean rows is within one standard error of the best
+    (Breiman et al. 1984)."""
+
+
+class Sweep(Entry):
+    """The ASR-CDA curve over t."""
+
+    merges: Ids = []
+    """Ids under `merges`; none: no sweep."""
+    t: Weights = [0.1, 0.3, 0.5, 0.7, 0.9]
+    """Values of t. Ours."""
+    rows: Count | None = None
+    """Clean and triggered test rows each, drawn by the seed; null: all. Ours."""
+
+
+# --- evidence ---------------------------------------------------------------------------------------------------------
+
+
+class Provider(Entry):
+    """What the external language models that are asked have in common."""
+
+    not_science = frozenset({"concurrency", "timeout_s", "max_retries"})
+
+    temperature: Annotated[float, Field(ge=0, le=2)] = 0.7
+    """Sampling temperature. Paper, section 4."""
+    max_tokens: Count = 128
+    """Longest reply in tokens. Ours."""
+    concurrency: Count = 4
+    """Questions under way at once. Changes no result. Ours."""
+    timeout_s: Annotated[float, Field(gt=0)] = 120.0
+    """Seconds to wait for a reply. Changes no result. Ours."""
+    max_retries: Annotated[int, Field(ge=0)] = 5
+    """Further tries after a refusal, a time-out or a garbled reply. Ours."""
+
+
+class LocalServer(Provider):
+    """A local HTTP server with one of the models, started and stopped by the workflow."""
+
+    kind: Literal["local_server"]
+    model: str
+    """Id under `models`."""
+
+
+class OpenAI(Provider):
+    """Any endpoint that speaks OpenAI's protocol."""
+
+    not_science = Provider.not_science | {"api_key_env"}
+
+    kind: Literal["openai"]
+    base_url: Line = "https://api.openai.com/v1"
+    """Where it is."""
+    model: Line
+    """The model's name there; the paper asks GPT-3.5."""
+    api_key_env: str = "OPENAI_API_KEY"
+    """Environment variable that holds the key; the key itself never stands in a config."""
+
+    @field_validator("base_url")
+    @classmethod
+    def _is_url(cls, url: str) -> str:
+        if not re.match(r"https?://[^/]", url):
+            raise ValueError(f"{shown(url)} is not an address; write http://... or https://...")
+        if "@" in url:
+            raise ValueError("the address holds a name or password; put the key into the variable under api_key_env")
+        return url
+
+    @field_validator("api_key_env")
+    @classmethod
+    def _is_variable(cls, name: str) -> str:
+        # The value is not repeated: it may be a key by mistake.
+        if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
+            raise ValueError("is not the name of an environment variable; name the one that holds the key")
+        return name
+
+
+class Recorded(Entry):
+    """Replies recorded earlier, replayed."""
+
+    kind: Literal["recorded"]
+    path: Line
+    """JSON Lines file with the replies, from the working directory."""
+
+
+class TextRank(Entry):
+    """Keywords of a text (paper, Algorithm 1 and Eq. 15)."""
+
+    damping: Annotated[float, Field(ge=0, lt=1)] = 0.85
+    """Factor d of Eq. 15. Paper, section 3.4."""
+    window: Annotated[int, Field(ge=2)] = 2
+    """Words in which two words are linked; 2: neighbours only. Lethe's code."""
+    max_iterations: Count = 100
+    """Rounds at most. Lethe's code."""
+    tolerance: Annotated[float, Field(gt=0)] = 1e-6
+    """Rounds end when the weights change less than this in sum. Lethe's code."""
+    threshold: Annotated[float, Field(ge=0)] | Literal["mean"] = "mean"
+    """Words with a greater weight are keywords; `mean`: the text's mean weight. Ours: the paper gives none."""
+    max_keywords: Count = 8
+    """Keywords at most, greatest weight first. Ours; Lethe's code takes the top 5."""
+    directed: bool = True
+    """Link words in reading order only. Paper, section 3.4; Lethe's code links both ways."""
+
+
+class EvidenceEntry(Entry):
+    """Text that is put beside the question to contradict a backdoored answer."""
+
+    branch: Literal["construction", "modification"]
+    """`construction`: the external model explains keywords (paper: classification); `modification`: it rewrites the
+    suspect model's own evidence so that it contradicts (paper: chat)."""
+    provider: Annotated[LocalServer | OpenAI | Recorded, Field(discriminator="kind")]
+    """Who is asked."""
+    textrank: TextRank = TextRank()
+    """How keywords are found."""
+    min_tokens: Count = 12
+    """Shortest evidence of the suspect model worth rewriting, in tokens; else keywords are explained. Ours."""
+    max_evidence_words: Count = 60
+    """Evidence is cut after so many words; the question never is. Ours."""
+
+
+# --- defenses ---------------------------------------------------------------------------------------------------------
+
+
+class NoDefense(Entry):
+    """The backdoored model as it is."""
+
+    method: Literal["none"]
+
+
+class InternalDefense(Entry):
+    """The backdoored model merged with the conflict model (paper, section 3.3)."""
+
+    method: Literal["internal"]
+    merge: str
+    """Id under `merges`."""
+
+
+class ExternalDefense(Entry):
+    """Evidence in the prompt (paper, section 3.4)."""
+
+    method: Literal["external"]
+    evidence: str
+    """Id under `evidence`."""
+
+
+class ConflictDefense(Entry):
+    """Both: the merged model is asked with evidence in the prompt (the paper's method)."""
+
+    method: Literal["conflict"]
+    merge: str
+    """Id under `merges`."""
+    evidence: str
+    """Id under `evidence`."""
+
+
+class PlannedDefense(PlannedEntry):
+    """A defense of the paper that arrives with a later version."""
+
+    method: Literal[PLANNED_DEFENSES]  # type: ignore[valid-type]
+    """Name of the method."""
+
+
+DefenseEntry = Annotated[
+    NoDefense | InternalDefense | ExternalDefense | ConflictDefense | PlannedDefense, Field(discriminator="method")
+]
+
+
+# --- answers and presentation -----------------------------------------------------------------------------------------
+
+
+class Evaluation(Entry):
+    """How models are asked and answers counted."""
+
+    mode: Literal["scores", "generate"] = "scores"
+    """`scores`: the label with the highest length-normalised log-probability; `generate`: the first label named in a
+    greedily generated answer. Ours; CBA's and Lethe's code sample at temperature 0.7."""
+    max_new_tokens: Count = 8
+    """Longest generated answer in tokens. Ours."""
+    partial_rows: Count | None = None
+    """Non-target test rows asked with each partial trigger; null: all. Ours."""
+    interval: InnerShare = 0.95
+    """Confidence level of the Wilson intervals. Ours."""
+
+
+class Figures(Entry):
+    """How figures look; changes no number."""
+
+    formats: Annotated[list[Literal["pdf", "png", "svg"]], Field(min_length=1), AfterValidator(_once)] = ["pdf", "png"]
+    """File formats. Ours."""
+    dpi: Annotated[int, Field(ge=50, le=1200)] = 150
+    """Dots per inch of PNG files. Ours."""
+
+
+class Config(Entry):
+    """One experiment."""
+
+    not_science = frozenset({"keep_merged"})
+
+    name: Line
+    """Name of the experiment; heads the report."""
+    seeds: Annotated[list[Seed], Field(min_length=1), AfterValidator(_once)] = [0]
+    """Every random choice of a cell follows from its seed; a cell is run once per seed. Ours."""
+    grid: GridOptions
+    """What is crossed with what."""
+    models: dict[str, ModelEntry]
+    """Base models by id."""
+    datasets: dict[str, DatasetEntry]
+    """Data sets by id."""
+    attacks: dict[str, AttackEntry]
+    """Attacks by id."""
+    training: TrainingStages = TrainingStages()
+    """How models are tuned."""
+    clean_share: CleanShare = CleanShare()
+    """What the defender knows of the data."""
+    merges: dict[str, MergeEntry] = {}
+    """Merges of the backdoored and the conflict model by id."""
+    choose_t: ChooseT = ChooseT()
+    """How `t: auto` is decided."""
+    sweep: Sweep = Sweep()
+    """The curve over t."""
+    evidence: dict[str, EvidenceEntry] = {}
+    """Kinds of evidence by id."""
+    defenses: dict[str, DefenseEntry]
+    """Defenses by id."""
+    evaluation: Evaluation = Evaluation()
+    """How models are asked and answers counted."""
+    figures: Figures = Figures()
+    """How figures look."""
+    keep_merged: bool = False
+    """Keep merged models on disk after their answers are written. Changes no result. Ours."""
+
+
+# --- loading ----------------------------------------------------------------------------------------------------------
+
+
+def load_config(raw: Mapping[str, Any], *, file: str) -> Config:
+    """Return the config that ``raw`` describes, defaults filled in.
+
+    Parameters
+    ----------
+    raw : mapping
+        What YAML gave.
+    file : str
+        Where it came from, for messages.
+
+    Raises
+    ------
+    UserError
+        With one line per problem, all of them at once: file, key, what is wrong, what would do.
+    """
+    if not isinstance(raw, Mapping):
+        raise UserError(f"{file}: holds {shown(raw)}, expected a mapping of keys to values; begin with 'name: ...'")
+    problems: list[Problem] = []
+    parts: dict[str, Any] = {}
+    hints = typing.get_type_hints(Config, include_extras=True)
+    problems += [unknown_key((key,), Config) for key in raw if key not in Config.model_fields]
+    for name, field in Config.model_fields.items():
+        if name not in raw:
+            if field.is_required():
+                problems.append(((name,), "is missing; add it"))
+                parts[name] = {} if _is_section_of_entries(hints[name]) else None
+            else:
+                parts[name] = field.get_default(call_default_factory=True)
+        elif _is_section_of_entries(hints[name]):
+            parts[name], found = _checked_entries(get_args(hints[name])[1], raw[name], name)
+            problems += found
+        else:
+            parts[name], found = _checked(hints[name], raw[name], (name,))
+            problems += found
+    problems += _broken_references(parts)
+    if problems:
+        raise UserError("\n".join(f"{', '.join(filter(None, (file, dotted(at))))}: {text}" for at, text in problems))
+    return Config.model_construct(**parts)
+
+
+def _is_section_of_entries(hint: Any) -> bool:
+    return get_origin(hint) is dict
+
+
+def _checked(annotation: Any, raw: Any, at: Location) -> tuple[Any, list[Problem]]:
+    """Return a valid value and no problems, or None and the problems."""
+    try:
+        return TypeAdapter(annotation).validate_python(raw, strict=True), []
+    except ValidationError as error:
+        return None, list(problems_of(error, annotation, raw, at))
+
+
+def _checked_entries(annotation: Any, raw: Any, section: str) -> tuple[dict[str, Any], list[Problem]]:
+    """Return the entries of a section by id, None for those with a problem."""
+    if not isinstance(raw, Mapping):
+        return {}, [((section,), f"holds {shown(raw)}, expected entries by id; write '{section}: {{my_id: {{...}}}}'")]
+    entries: dict[str, Any] = {}
+    problems: list[Problem] = []
+    for name, value in raw.items():
+        at: Location = (section, str(name))
+        if not isinstance(name, str):
+            problems.append((at, f"the id {shown(name)} is not text; put it in quotes"))
+            continue
+        if name.startswith(CONTROL_PREFIX):
+            problems.append((at, f"ids that begin with {CONTROL_PREFIX} are reserved for controls; rename it"))
+        elif not re.fullmatch(ID_PATTERN, name):
+            problems.append((at, "an id is 1 to 32 of a-z, 0-9, _ and -, and begins with a letter or digit; rename it"))
+        entries[name], found = _checked(annotation, value, at)
+        problems += found
+    return entries, problems
+
+
+def _broken_references(parts: Mapping[str, Any]) -> list[Problem]:
+    """Return references to ids that are not defined and whatever else only two sections together can get wrong."""
+    problems: list[Problem] = []
+
+    def refer(at: Location, name: str, section: str) -> None:
+        known = parts[section]
+        if name not in known:
+            hint = did_you_mean(name, known) or (f"; defined: {', '.join(known)}" if known else "; define it there")
+            problems.append((at, f"'{name}' is not defined under {section}{hint}"))
+
+    grid: GridOptions | None = parts["grid"]
+    if grid:
+        for axis in ("models", "datasets", "attacks", "defenses"):
+            for name in getattr(grid, axis):
+                refer(("grid", axis), name, axis)
+        for number, skip in enumerate(grid.skip):
+            for axis in ("model", "dataset", "attack", "defense"):
+                name, crossed = getattr(skip, axis), getattr(grid, f"{axis}s")
+                if name is not None and name not in crossed:
+                    hint = did_you_mean(name, crossed) or "; correct or remove the entry"
+                    text = f"matches no cell, '{name}' is not in grid.{axis}s{hint}"
+                    problems.append((("grid", "skip", number, axis), text))
+    for name, entry in parts["attacks"].items():
+        if isinstance(entry, Attack):
+            problems += _wrong_target_labels(name, entry, parts["datasets"], grid)
+    if parts["clean_share"] and parts["clean_share"].holdout == 0:
+        for name, entry in parts["merges"].items():
+            if entry and entry.t == "auto":
+                text = "auto needs held-out clean rows; give a number or raise clean_share.holdout above 0"
+                problems.append((("merges", name, "t"), text))
+    if parts["sweep"]:
+        for name in parts["sweep"].merges:
+            refer(("sweep", "merges"), name, "merges")
+    for name, entry in parts["evidence"].items():
+        if entry and isinstance(entry.provider, LocalServer):
+            refer(("evidence", name, "provider", "model"), entry.provider.model, "models")
+    for name, entry in parts["defenses"].items():
+        if isinstance(entry, InternalDefense | ConflictDefense):
+            refer(("defenses", name, "merge"), entry.merge, "merges")
+        if isinstance(entry, ExternalDefense | ConflictDefense):
+            refer(("defenses", name, "evidence"), entry.evidence, "evidence")
+    return problems
+
+
+def _wrong_target_labels(
+    name: str, attack: Attack, datasets: Mapping[str, Any], grid: GridOptions | None
+) -> Iterable[Problem]:
+    for dataset, label in attack.target_labels.items():
+        entry = datasets.get(dataset)
+        if dataset not in datasets:
+            hint = did_you_mean(dataset, datasets) or f"; defined: {', '.join(datasets)}"
+            yield ("attacks", name, "target_labels"), f"'{dataset}' is not defined under datasets{hint}"
+        elif isinstance(entry, Dataset) and label not in entry.labels:
+            hint = did_you_mean(label, entry.labels) or f"; labels: {', '.join(entry.labels)}"
+            yield ("attacks", name, "target_labels", dataset), f"'{label}' is none of the labels of {dataset}{hint}"
+    if grid and name in grid.attacks:
+        skipped = {skip.dataset for skip in grid.skip if skip.attack == name and not skip.model and not skip.defense}
+        for dataset in grid.datasets:
+            # Skipped cells need no target, chat data sets have no labels to choose it from.
+            has_labels = isinstance(datasets.get(dataset), Dataset)
+            if has_labels and dataset not in attack.target_labels and dataset not in skipped:
+                hint = f"add '{dataset}: LABEL' or a grid.skip entry with attack: {name} and dataset: {dataset}"
+                yield ("attacks", name, "target_labels"), f"names no label for {dataset}, which is in the grid; {hint}"
+
+
+def read_config(path: PathLike) -> Config:
+    """Return the config of a YAML file; problems are raised as by :func:`read_yaml` and :func:`load_config`."""
+    return load_config(read_yaml(path), file=str(path))
+
+
+def main(arguments: list[str]) -> int:
+    """Run ``schema``, ``check FILE...`` or ``readme FILE`` and return an exit status."""
+    match arguments:
+        case ["schema"]:
+            from infoconflict.config_docs import schema_text
+
+            sys.stdout.write(schema_text())
+        case ["readme", path]:
+            from infoconflict.config_docs import refresh_readme
+
+            refresh_readme(path)
+        case ["check", *paths] if paths:
+            from infoconflict.grid import build_grid
+
+            for path in paths:
+                try:
+                    grid = build_grid(read_config(path))
+                except UserError as error:
+                    sys.stderr.write(f"{error}\n")
+                    return 1
+                sys.stdout.write(f"{path}: valid; {len(grid.cells)} cells to run, {len(grid.excluded)} left out\n")
+        case _:
+            sys.stderr.write("usage: python -m infoconflict.config schema | check FILE... | readme FILE\n")
+            return 2
+    return 0
+
+
+if __name__ == "__main__":
+    # Run as a module, this file is `__main__`; what it imports must meet the same classes.
+    from infoconflict.config import main as main_of_package
+
+    sys.exit(main_of_package(sys.argv[1:]))
