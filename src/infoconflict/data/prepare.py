@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -16,8 +17,8 @@ from infoconflict.records import Example
 # Below this a split cannot be learnt from or measured on; ours.
 LEAST_TRAIN_ROWS_PER_LABEL = 2
 LEAST_TEST_ROWS_PER_LABEL = 1
-# Of a source without a test split; ours.
-DEFAULT_TEST_SHARE = 0.1
+# Of a source without a test split; the config's default.
+DEFAULT_TEST_SHARE = 0.2
 
 
 def prepare_dataset(
@@ -94,7 +95,7 @@ def _read_source(
             raise ValueError("a packaged source needs source_file")
         package, least = package_named(spec["package"]), spec.get("min_abs_rating") or 0.0
         rows, left_out = read_film_reviews(source_file, package=spec["package"], min_abs_rating=least)
-        return {"train": rows}, left_out, package.file, {package.file: package.sha256, "about": package.about}
+        return {"train": rows}, left_out, package.file, asdict(package)
     if spec["source"] == "hub":
         from infoconflict.data.hub import read_hub
 
@@ -109,7 +110,8 @@ def _read_source(
             split: read_local(path, columns=spec["columns"], read_label=read_label) for split, path in paths.items()
         }
         # Names without folders: a card says the same on every machine.
-        return splits, {}, str(paths["train"]), {path.name: sha256_of(path) for path in paths.values()}
+        source = {split: {"file": path.name, "sha256": sha256_of(path)} for split, path in paths.items()}
+        return splits, {}, str(paths["train"]), source
     raise ValueError(f"unknown source {spec['source']!r}")
 
 
