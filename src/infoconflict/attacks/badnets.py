@@ -22,9 +22,13 @@ class BadNets(Attack):
     partial_variants: ClassVar[tuple[str, ...]] = ("other_rare_word",)
 
     poisoning_rate: float = Field(default=0.1, gt=0, le=1)
+    """Poisoned rows / clean training rows. OpenBackdoor."""
     triggers: list[str] = Field(default=["cf", "mn", "bb", "tq"], min_length=1)
+    """Words to draw from. Kurita et al. 2020; OpenBackdoor."""
     n_triggers: int = Field(default=1, ge=1)
+    """Words inserted into each row. OpenBackdoor."""
     other_rare_word: str = "mb"
+    """Rare word that is no trigger, for the partial rows. Ours."""
 
     def insert_trigger(self, example: Example, rng: Random) -> Example:
         """Return the example with ``n_triggers`` words drawn from ``triggers``."""
