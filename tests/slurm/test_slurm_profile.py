@@ -1,0 +1,74 @@
+"""The profile on a real Slurm, with a toy workflow whose rules bear the names of the real ones."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+from slurm.node import SlurmNode
+from slurm.run import ROOT, gpus_and_partition, option, run_snakemake, submissions
+
+pytestmark = pytest.mark.slurm
+
+# train_backdoored runs out of memory in its first attempt; merge_models lasts long enough to be preempted.
+SNAKEFILE = """
+rule all:
+    input: "table.csv"
+
+rule train_backdoored:
+    output: "backdoored"
+    resources: mem_mb=lambda wildcards, attempt: 100 * attempt, runtime=lambda wildcards, attempt: 5 * attempt
+    shell: "[ {resources.mem_mb} -ge 200 ] && echo ${{CUDA_VISIBLE_DEVICES:-none}} > {output}"
+
+rule merge_models:
+    input: "backdoored"
+    output: "merged"
+    resources: mem_mb=100, runtime=5
+    shell: "echo ${{CUDA_VISIBLE_DEVICES:-none}} >> attempts; sleep 5; mv attempts {output}"
+
+rule collect_evidence:
+    input: model=lambda wildcards: ["backdoored"] if wildcards.source == "server" else []
+    output: "evidence.{source}"
+    shell: "echo ${{CUDA_VISIBLE_DEVICES:-none}} > {output}"
+
+rule tables:
+    localrule: True
+    input: "merged", "evidence.server", "evidence.remote"
+    output: "table.csv"
+    shell: "(cat {input}; echo ${{SLURM_JOB_ID:-local}}) > {output}"
+"""
+# The profile speaks of these, too.
+SNAKEFILE += "".join(
+    f"\nrule {name}:\n    output: '{name}'\n    shell: 'exit 1'\n"
+    for name in ("train_clean_tuned", "train_conflict", "choose_t", "sweep_merge", "answer")
+)
+
+
+def test_profile_on_slurm(slurm: SlurmNode, tmp_path: Path) -> None:
+    (tmp_path / "Snakefile").write_text(SNAKEFILE)
+    shutil.copytree(ROOT / "slurm", tmp_path / "slurm")
+    requeued = []
+
+    def preempt_once() -> None:
+        if not requeued and (tmp_path / "attempts").exists():
+            job = next(job for job in slurm.jobs() if "merge_models" in job["comment"])
+            slurm.run("scontrol", "requeue", job["id"])  # what a preemption does
+            requeued.append(job["id"])
+
+    sent = submissions(run_snakemake(slurm, cwd=tmp_path, meanwhile=preempt_once))
+
+    # The failed job came again with more memory and time; the preempted one went on under its own id, unknown to Snakemake.
+    assert [(option(call, "--mem"), option(call, "-t")) for call in sent["train_backdoored"]] == [("100", "5"), ("200", "10")]
+    assert len(requeued) == len(sent["merge_models"]) == 1
+    assert "Restarts=1" in slurm.run("scontrol", "show", "job", requeued[0])
+    assert all("--requeue" in call.split() for calls in sent.values() for call in calls)
+
+    # A GPU where a model computes, and nowhere else; tables were made where the command was typed.
+    assert {gpus_and_partition(call) for call in sent["train_backdoored"]} == {("1", "gpu")}
+    assert {gpus_and_partition(call) for call in sent["merge_models"]} == {(None, "cpu")}
+    assert {gpus_and_partition(call) for call in sent["collect_evidence"]} == {(None, "cpu"), ("1", "gpu")}
+    assert (tmp_path / "backdoored").read_text().strip() in {"0", "1"}
+    assert (tmp_path / "table.csv").read_text().split() == ["none", "none", (tmp_path / "evidence.server").read_text().strip(), "none", "local"]
+    assert "tables" not in sent
+    # Rules that say nothing get the profile's defaults.
+    assert {option(call, "--mem") for call in sent["collect_evidence"]} == {"4000"}
+    assert list((tmp_path / "logs/slurm/rule_merge_models").glob("*.log"))
