@@ -1,0 +1,76 @@
+"""What is drawn and tabulated, under which name and in which order; nothing heavy is imported here."""
+
+FIGURES = ("defenses", "tradeoff", "merges", "choice_of_t")
+FIGURE_FORMATS = ("pdf", "png")
+TABLES = ("main", "grid", "readings", "ftr", "merges", "choice_of_t", "costs", "excluded")
+TABLE_FORMATS = ("csv", "tex")
+
+CONTROLS = {
+    "control_base": "base model",
+    "control_conflict": "conflict model alone",
+    "control_clean_tuned": "clean-tuned model",
+}
+UNDEFENDED = "none"
+CLEAN_TUNED = "control_clean_tuned"
+
+# The order of the paper's tables, its own method and the parts of it last.
+_DEFENSES = (
+    "none",
+    *("editing", "wanda", "fine_tuning", "fine_pruning", "nad", "speculative", "cleangen", "beear"),
+    *("internal", "external", "conflict"),
+)
+_MERGES = ("linear", "slerp", "ties", "passthrough")
+_ATTACKS = {
+    "adaptive_cba": "Adaptive CBA",
+    "autopoison": "AutoPoison",
+    "badedit": "BadEdit",
+    "badnets": "BadNets",
+    "cba": "CBA",
+    "dtba": "DTBA",
+    "lwp": "LWP",
+    "memit": "MEMIT",
+    "rome": "ROME",
+    "vpi": "VPI",
+}
+_STAGES = (
+    *("sources", "models", "data", "clean_share", "poisoned", "test_sets", "backdoored", "clean_tuned", "conflict"),
+    *("merged", "chosen_t", "evidence", "answers", "sweep"),
+)
+
+
+def is_control(defense: str) -> bool:
+    """Whether a defense id stands for a control."""
+    return defense.startswith("control_")
+
+
+def defense_label(defense: str) -> str:
+    """Return what a reader sees: the id of a defense, plain words for a control."""
+    return CONTROLS.get(defense, defense)
+
+
+def attack_label(attack: str) -> str:
+    """Return the attack's name as its authors write it, or the id."""
+    return _ATTACKS.get(attack, attack)
+
+
+def defense_order(defense: str) -> tuple[int, int, str]:
+    """Sort key: undefended, other defenses, the project's own, then controls; ``conflict_ties`` beside ``conflict``."""
+    if is_control(defense):
+        known = list(CONTROLS)
+        return 2, known.index(defense) if defense in known else len(known), defense
+    return 1, _rank(defense, _DEFENSES, otherwise=_DEFENSES.index("internal")), defense
+
+
+def merge_order(merge: str) -> tuple[int, str]:
+    """Sort key: the paper's order of merge methods."""
+    return _rank(merge, _MERGES, otherwise=len(_MERGES)), merge
+
+
+def stage_order(stage: str) -> tuple[int, str]:
+    """Sort key: the order of the data flow."""
+    return _rank(stage, _STAGES, otherwise=len(_STAGES)), stage
+
+
+def _rank(name: str, known: tuple[str, ...], otherwise: int) -> int:
+    matches = [one for one in known if name == one or name.startswith(f"{one}_")]
+    return known.index(max(matches, key=len)) if matches else otherwise
