@@ -1,0 +1,99 @@
+"""Choosing the merge weight without knowing a trigger: as far as clean accuracy does not suffer.
+
+A defender holds clean rows only, and on them a backdoor does not show. What the rows do tell is where the merged model
+still does its task. Of all t that are no worse than the best within chance, the largest is taken, since weight moves
+away from the suspect model with t: it is the choice that trusts the suspect least at no measurable cost.
+
+The rule is the one-standard-error rule of Breiman, Friedman, Olshen and Stone 1984, section 3.4.3, with "largest t"
+in place of "smallest tree".
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from infoconflict.errors import UserError, did_you_mean
+from infoconflict.merging.common import check_t
+
+RULES = ("one_standard_error",)
+
+
+Counts = tuple[int, int]
+"""Held-out clean rows: answered with the gold label, and all."""
+
+
+def standard_error(hits: int, total: int) -> float:
+    """Return the standard error of a rate.
+
+    The share is that of Agresti and Coull 1998, (hits + 2) / (total + 4), which stands in for Wilson's interval: with
+    the plain one a model that is right on all rows would leave no doubt, and one that errs once would count as worse.
+    """
+    share = (hits + 2) / (total + 4)
+    return math.sqrt(share * (1 - share) / total)
+
+
+def choose_t(
+    score: Callable[[float], Counts],
+    candidates: Sequence[float],
+    *,
+    rule: str = "one_standard_error",
+    merge: str | None = None,
+    suspect: Counts | None = None,
+) -> dict[str, Any]:
+    """Return the largest t whose accuracy is within one standard error of the best.
+
+    Parameters
+    ----------
+    score : callable
+        Gives for a t the accuracy of the merged model on the held-out part of the clean share, as counts. Called once
+        for each candidate, in ascending order. The same rows for all.
+    candidates : sequence of float in [0, 1]
+        Values to try; order and repeats do not matter.
+    rule : {"one_standard_error"}
+        The standard error is that of the best candidate. It ignores that all candidates answer the same rows, so it is
+        generous rather than strict.
+    merge : str, optional
+        Id of the merge, noted in the result.
+    suspect : (hits, total), optional
+        Accuracy of the suspect model on the same rows, noted in the result; it has no part in the rule.
+
+    Returns
+    -------
+    dict
+        ``t``, ``rule``, ``curve`` (a list of ``t``, ``hits``, ``total``, ascending), and ``merge`` and ``suspect`` as
+        given.
+
+    Raises
+    ------
+    UserError
+        If there are no held-out rows.
+    ValueError
+        If there are no candidates, one is not a weight, the rule is unknown, or totals differ.
+    """
+    if rule not in RULES:
+        raise ValueError(f"unknown rule '{rule}'{did_you_mean(rule, RULES)}; available: {', '.join(RULES)}")
+    values = sorted(set(candidates))
+    if not values:
+        raise ValueError("choose_t needs at least one candidate")
+    for t in values:
+        check_t(t)
+    curve = [(t, *score(t)) for t in values]
+    if len(totals := {total for _, _, total in curve}) > 1:
+        raise ValueError(f"the candidates were asked different numbers of rows: {sorted(totals)}")
+    if not (total := curve[0][2]):
+        raise UserError(
+            "t: auto has no held-out clean rows to choose by; raise clean_share.share or clean_share.holdout, or set t"
+        )
+    best = max(hits for _, hits, _ in curve)
+    least = best - standard_error(best, total) * total
+    chosen = max(t for t, hits, _ in curve if hits >= least)
+    result: dict[str, Any] = {
+        "t": chosen,
+        "rule": rule,
+        "curve": [{"t": t, "hits": hits, "total": total} for t, hits, total in curve],
+    }
+    if merge is not None:
+        result["merge"] = merge
+    if suspect is not None:
+        result["suspect"] = {"hits": suspect[0], "total": suspect[1]}
+    return result

@@ -1,0 +1,50 @@
+"""Linear combination of the two models' weights.
+
+Wortsman et al. 2022, arXiv:2203.05482 ("model soups"); Chen et al., arXiv:2411.18280, Eq. 9, their default.
+Differs from the paper: Eq. 9 prints the conflict model's weights in both terms; read as Eq. 10 has it, t belongs to the
+conflict model and 1 - t to the backdoored one.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+from infoconflict.merging.common import BACKDOORED, CONFLICT, backdoored_weight, check_t
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+def linear(backdoored: "Tensor", conflict: "Tensor", *, t: float) -> "Tensor":
+    """Return ``t * conflict + (1 - t) * backdoored`` (Eq. 9).
+
+    Parameters
+    ----------
+    backdoored, conflict : Tensor of shape (*weight), float32
+        One parameter of either model.
+    t : float in [0, 1]
+        Weight of the conflict model. 0 gives ``backdoored`` and 1 gives ``conflict``, bit for bit.
+
+    Returns
+    -------
+    Tensor of shape (*weight)
+    """
+    check_t(t)
+    return (1 - t) * backdoored + t * conflict
+
+
+def mergekit_config(*, t: float, out_dtype: str = "float32") -> dict[str, Any]:
+    """Return Eq. 9 as a mergekit configuration.
+
+    mergekit divides by the sum of the weights, which is 1 here. Its ``base_model`` only gives config and tokenizer;
+    left out, they would come from either model as the hash seed has it.
+    """
+    check_t(t)
+    return {
+        "merge_method": "linear",
+        "base_model": BACKDOORED,
+        "models": [
+            {"model": BACKDOORED, "parameters": {"weight": backdoored_weight(t)}},
+            {"model": CONFLICT, "parameters": {"weight": t}},
+        ],
+        "dtype": "float32",
+        "out_dtype": out_dtype,
+    }

@@ -1,0 +1,69 @@
+"""Spherical linear interpolation between the two models, tensor by tensor.
+
+Shoemake 1985, "Animating rotation with quaternion curves"; Chen et al., arXiv:2411.18280, Eq. 10.
+Differs from the paper: in nothing that it states; where Eq. 10 divides by about zero, mergekit's rules are followed
+(below). Two fine-tunings of one base are nearly parallel, so that SLERP and linear are close at equal t; measure it
+with :func:`cosine`.
+"""
+
+import math
+from typing import TYPE_CHECKING, Any
+
+from infoconflict.merging.common import BACKDOORED, CONFLICT, check_t
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+NEARLY_PARALLEL = 0.9995  # mergekit 0.1.5, merge_methods/slerp.py: dot_threshold
+SMALLEST_NORM = 1e-8  # mergekit 0.1.5, merge_methods/slerp.py: eps
+
+
+def cosine(backdoored: "Tensor", conflict: "Tensor") -> float:
+    """Return the cosine of the angle between two tensors, flattened, in [-1, 1].
+
+    A tensor of zeros has no direction; as in mergekit its norm then counts as 1 and the cosine is 0.
+    """
+    first, second = backdoored.flatten(), conflict.flatten()
+    norms = [float(norm) if norm > SMALLEST_NORM else 1.0 for norm in (first.norm(), second.norm())]
+    # Divide before multiplying: the product of two large norms can overflow float32.
+    dot = float(((first / norms[0]) * (second / norms[1])).sum())
+    return max(-1.0, min(1.0, dot))
+
+
+def slerp(backdoored: "Tensor", conflict: "Tensor", *, t: float, cos: float | None = None) -> "Tensor":
+    """Return the point at ``t`` on the arc from ``backdoored`` to ``conflict`` (Eq. 10).
+
+    Parameters
+    ----------
+    backdoored, conflict : Tensor of shape (*weight), float32
+        One parameter of either model; taken as one flat vector.
+    t : float in [0, 1]
+        Weight of the conflict model. 0 gives ``backdoored`` and 1 gives ``conflict``, bit for bit.
+    cos : float, optional
+        What :func:`cosine` gives for the two; pass it to save that pass when only t varies.
+
+    Returns
+    -------
+    Tensor of shape (*weight)
+        Linear in t where |cos| > 0.9995, since the divisor of Eq. 10 vanishes there.
+    """
+    check_t(t)
+    cos = cosine(backdoored, conflict) if cos is None else cos
+    if abs(cos) > NEARLY_PARALLEL:
+        return (1 - t) * backdoored + t * conflict
+    angle = math.acos(cos)
+    weights = [math.sin(share * angle) / math.sin(angle) for share in (1 - t, t)]
+    return weights[0] * backdoored + weights[1] * conflict
+
+
+def mergekit_config(*, t: float, out_dtype: str = "float32") -> dict[str, Any]:
+    """Return Eq. 10 as a mergekit configuration; mergekit counts t from its ``base_model``."""
+    check_t(t)
+    return {
+        "merge_method": "slerp",
+        "base_model": BACKDOORED,
+        "models": [{"model": BACKDOORED}, {"model": CONFLICT}],
+        "parameters": {"t": t},
+        "dtype": "float32",
+        "out_dtype": out_dtype,
+    }
