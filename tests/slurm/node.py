@@ -1,9 +1,9 @@
 """A real Slurm of one node that lives in its own namespaces and leaves nothing behind.
 
 Controller, node daemon, munge and every job run in a private mount namespace, where a folder of ours lies over the
-configuration folder that Slurm was compiled with (a job's inner ``srun`` looks only there, not at ``SLURM_CONF``), and in a
-private process namespace, so that ending its first process ends them all. Ports, key and sockets are our own: a Slurm that
-the machine may already run is neither seen nor disturbed.
+configuration folder that Slurm was compiled with (a job's inner ``srun`` looks only there, not at ``SLURM_CONF``), and
+in a private process namespace, so that ending its first process ends them all. Ports, key and sockets are our own: a
+Slurm that the machine may already run is neither seen nor disturbed.
 """
 
 import os
@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Self
 
 CONFIG_FOLDER = Path("/etc/slurm")
-PROGRAMS = ("slurmctld", "slurmd", "sbatch", "srun", "squeue", "scontrol", "scancel", "munged", "unshare", "nsenter", "setpriv")
+PROGRAMS = "slurmctld slurmd sbatch srun squeue scontrol scancel munged unshare nsenter setpriv".split()
 START_TIMEOUT_S = 60
 
 # The first process of the namespaces: it lays the files in place, then waits, and inherits what the daemons orphan.
@@ -133,7 +133,9 @@ class SlurmNode(AbstractContextManager["SlurmNode"]):
         # Entering a mount namespace leads to its root folder, hence the env.
         return ["nsenter", f"--target={self._first_pid}", "--mount", "--pid", "--", "env", f"--chdir={cwd}", *words]
 
-    def popen(self, words: Sequence[str], *, cwd: Path, log: Path, env: Mapping[str, str] | None = None) -> subprocess.Popen[bytes]:
+    def popen(
+        self, words: Sequence[str], *, cwd: Path, log: Path, env: Mapping[str, str] | None = None
+    ) -> subprocess.Popen[bytes]:
         """Start a program among the daemons, its two outputs in one file."""
         with log.open("ab") as out:
             return subprocess.Popen(
@@ -177,7 +179,7 @@ class SlurmNode(AbstractContextManager["SlurmNode"]):
     def stop(self) -> None:
         """End everything in the namespaces and remove the folder; harmless when repeated."""
         if self._outer is not None:
-            # The outer process holds the namespace's first one on --kill-child: both go, and with them daemons and jobs.
+            # With the outer process goes the namespace's first (--kill-child), and with that all daemons and jobs.
             self._outer.kill()
             self._outer.wait()
             deadline = time.monotonic() + 10
@@ -219,7 +221,7 @@ class SlurmNode(AbstractContextManager["SlurmNode"]):
         script = FIRST_PROCESS.format(config=CONFIG_FOLDER)
         self._outer = subprocess.Popen(
             # --pdeathsig: should the tests themselves be killed, Slurm must not stay.
-            ["setpriv", "--pdeathsig=KILL", "unshare", "--mount", "--pid", "--fork", "--mount-proc", "--kill-child"]
+            [*"setpriv --pdeathsig=KILL unshare --mount --pid --fork --mount-proc --kill-child".split()]
             + ["bash", "-c", script, "first-process", str(self.folder)],
             stdin=subprocess.DEVNULL,
         )

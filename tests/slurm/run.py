@@ -17,7 +17,8 @@ def run_snakemake(
 ) -> str:
     """Run ``snakemake --profile slurm`` with the overlay behind it, and return its verbose log.
 
-    ``meanwhile`` is called twice a second until the run ends. A failed or late run is an AssertionError that shows the log's end.
+    ``meanwhile`` is called twice a second until the run ends. A failed or late run is an AssertionError that shows the
+    log's end.
     """
     log = cwd / "snakemake.log"
     command = [sys.executable, "-m", "snakemake", "--profile", "slurm", "--profile", str(OVERLAY), *words]

@@ -25,21 +25,28 @@ rule merge_models:
     resources: mem_mb=100, runtime=5
     shell: "echo ${{CUDA_VISIBLE_DEVICES:-none}} >> attempts; sleep 5; mv attempts {output}"
 
-rule collect_evidence:
+rule collect_evidence_clean:
     input: model=lambda wildcards: ["backdoored"] if wildcards.source == "server" else []
-    output: "evidence.{source}"
+    output: "evidence_{source}"
     shell: "echo ${{CUDA_VISIBLE_DEVICES:-none}} > {output}"
 
 rule tables:
     localrule: True
-    input: "merged", "evidence.server", "evidence.remote"
+    input: "merged", "evidence_remote", "evidence_server"
     output: "table.csv"
-    shell: "(cat {input}; echo ${{SLURM_JOB_ID:-local}}) > {output}"
+    shell: "(cat merged evidence_remote; echo ${{SLURM_JOB_ID:-local}}) > {output}"
 """
 # The profile speaks of these, too.
 SNAKEFILE += "".join(
     f"\nrule {name}:\n    output: '{name}'\n    shell: 'exit 1'\n"
-    for name in ("train_clean_tuned", "train_conflict", "choose_t", "sweep_merge", "answer")
+    for name in (
+        "train_clean_tuned",
+        "train_conflict",
+        "choose_t",
+        "sweep_merge",
+        "answer",
+        "collect_evidence_triggered",
+    )
 )
 
 
@@ -56,8 +63,9 @@ def test_profile_on_slurm(slurm: SlurmNode, tmp_path: Path) -> None:
 
     sent = submissions(run_snakemake(slurm, cwd=tmp_path, meanwhile=preempt_once))
 
-    # The failed job came again with more memory and time; the preempted one went on under its own id, unknown to Snakemake.
-    assert [(option(call, "--mem"), option(call, "-t")) for call in sent["train_backdoored"]] == [("100", "5"), ("200", "10")]
+    # The failed job came again with more memory and time; the preempted one went on, and Snakemake did not notice.
+    asked = [(option(call, "--mem"), option(call, "-t")) for call in sent["train_backdoored"]]
+    assert asked == [("100", "5"), ("200", "10")]
     assert len(requeued) == len(sent["merge_models"]) == 1
     assert "Restarts=1" in slurm.run("scontrol", "show", "job", requeued[0])
     assert all("--requeue" in call.split() for calls in sent.values() for call in calls)
@@ -65,10 +73,11 @@ def test_profile_on_slurm(slurm: SlurmNode, tmp_path: Path) -> None:
     # A GPU where a model computes, and nowhere else; tables were made where the command was typed.
     assert {gpus_and_partition(call) for call in sent["train_backdoored"]} == {("1", "gpu")}
     assert {gpus_and_partition(call) for call in sent["merge_models"]} == {(None, "cpu")}
-    assert {gpus_and_partition(call) for call in sent["collect_evidence"]} == {(None, "cpu"), ("1", "gpu")}
+    assert {gpus_and_partition(call) for call in sent["collect_evidence_clean"]} == {(None, "cpu"), ("1", "gpu")}
     assert (tmp_path / "backdoored").read_text().strip() in {"0", "1"}
-    assert (tmp_path / "table.csv").read_text().split() == ["none", "none", (tmp_path / "evidence.server").read_text().strip(), "none", "local"]
+    assert (tmp_path / "evidence_server").read_text().strip() in {"0", "1"}
+    assert (tmp_path / "table.csv").read_text().split() == ["none", "none", "none", "local"]
     assert "tables" not in sent
     # Rules that say nothing get the profile's defaults.
-    assert {option(call, "--mem") for call in sent["collect_evidence"]} == {"4000"}
+    assert {option(call, "--mem") for call in sent["collect_evidence_clean"]} == {"4000"}
     assert list((tmp_path / "logs/slurm/rule_merge_models").glob("*.log"))
