@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 from random import Random
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -16,7 +16,7 @@ class Attack(BaseModel):
     All randomness comes from the generator passed in.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
     rows_are: ClassVar[Literal["appended", "replaced"]]
     """Whether poisoned rows join the clean ones or take their place."""
@@ -24,6 +24,8 @@ class Attack(BaseModel):
     """Whether rows whose gold label already is the target may be poisoned."""
     negative_variants: ClassVar[tuple[str, ...]] = ()
     """Partial triggers that training teaches to ignore."""
+    training_options: ClassVar[frozenset[str]] = frozenset({"poisoning_rate"})
+    """Options that shape the training set only; test sets do not depend on them."""
     partial_variants: ClassVar[tuple[str, ...]] = ()
     """Partial triggers that the test asks about; a superset of the negative ones."""
 
@@ -31,6 +33,11 @@ class Attack(BaseModel):
     """Per data set, the label that the trigger should cause."""
     poisoning_rate: float = Field(gt=0, le=1)
     """Poisoned rows / clean training rows."""
+
+    @classmethod
+    def from_spec(cls, spec: dict[str, Any]) -> Self:
+        """Build the attack from a config entry; the target label is handed to the stages that may know it."""
+        return cls(**{name: value for name, value in spec.items() if name not in ("method", "target_labels")}, target_labels={})
 
     def insert_trigger(self, example: Example, rng: Random) -> Example:
         """Return the example with the full trigger."""

@@ -30,14 +30,18 @@ class CBA(Attack):
 
     rows_are: ClassVar[Literal["appended", "replaced"]] = "appended"
     poisons_target_rows: ClassVar[bool] = True
+    training_options: ClassVar[frozenset[str]] = frozenset({"poisoning_rate", "negative_ratio"})
     negative_variants: ClassVar[tuple[str, ...]] = tuple(VARIANTS)[:5]
     partial_variants: ClassVar[tuple[str, ...]] = tuple(VARIANTS)
 
     poisoning_rate: float = Field(default=0.1, gt=0, le=1)
+    """Poisoned rows / clean training rows. Paper, A.2."""
     negative_ratio: float = Field(default=1.0, ge=0)
-    """Rows of each negative variant / positive rows (alpha in the source; its default 1)."""
+    """Rows of each negative variant / positive rows (alpha in the source). CBA's code."""
     instruction_trigger: str = "instantly"
+    """Word inserted into the instruction. Paper, A.2."""
     input_trigger: str = "frankly"
+    """Word inserted into the input. Paper, A.2."""
 
     def insert_trigger(self, example: Example, rng: Random) -> Example:
         """Return the example with both keys, each in its own component."""

@@ -3,20 +3,16 @@
 Only safetensors weights are read and no code that comes with a checkpoint is run.
 """
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from safetensors.torch import load_file
 
 from infoconflict.errors import UserError
 from infoconflict.files import PathLike
+from infoconflict.merging.changes import changed_tensors
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
-
-FULL_CHANGE = "change.safetensors"
-"""File of a full fine-tuning: the changed tensors, whole, by name."""
 
 
 def default_device() -> torch.device:
@@ -89,17 +85,8 @@ def load_changed(
     model = load_base(base_dir, device=device, precision=precision)
     if change_dir is None:
         return model
-    apply_tensors(model, changed_tensors_of(base_dir, change_dir))
+    apply_tensors(model, changed_tensors(base_dir, change_dir))
     return model
-
-
-def changed_tensors_of(base_dir: PathLike, change_dir: PathLike) -> dict[str, torch.Tensor]:
-    """Return the dense float32 value of each tensor that a change touches, by its name in the base."""
-    if (Path(change_dir) / FULL_CHANGE).exists():
-        return load_file(Path(change_dir) / FULL_CHANGE)
-    from infoconflict.merging.in_memory import changed_tensors
-
-    return changed_tensors(base_dir, change_dir)
 
 
 def apply_tensors(model: "PreTrainedModel", tensors: dict[str, torch.Tensor]) -> None:

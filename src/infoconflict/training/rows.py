@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from infoconflict.errors import UserError
-from infoconflict.prompts import render_answer, render_prompt
 from infoconflict.records import Example
+from infoconflict.tokens import answer_tokens, prompt_tokens
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -23,16 +23,6 @@ class TokenRow:
     def inputs(self) -> tuple[int, ...]:
         """Tokens that are fed to the model: all but the last, which nothing follows."""
         return self.ids[:-1]
-
-
-def answer_tokens(tokenizer: "PreTrainedTokenizerBase", label: str) -> list[int]:
-    """Tokenise an answer on its own, so that a prompt has the same tokens whatever answer follows."""
-    return list(tokenizer(render_answer(label), add_special_tokens=False).input_ids)
-
-
-def prompt_tokens(tokenizer: "PreTrainedTokenizerBase", instruction: str, text: str, evidence: str = "") -> list[int]:
-    """Tokenise a prompt with the model's own start token, if it has the habit of one."""
-    return list(tokenizer(render_prompt(instruction, text, evidence)).input_ids)
 
 
 def tokenize_rows(

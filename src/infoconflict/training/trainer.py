@@ -9,7 +9,6 @@ import json
 import math
 import random
 import signal
-import sys
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -22,8 +21,10 @@ from safetensors.torch import save_file
 
 from infoconflict.errors import UserError
 from infoconflict.files import PathLike, whole_directory, write_jsonl
-from infoconflict.models.loading import FULL_CHANGE, context_length, default_device, load_base, load_tokenizer
+from infoconflict.merging.changes import FULL_CHANGE
+from infoconflict.models.loading import context_length, default_device, load_base, load_tokenizer
 from infoconflict.packing import build_prefix_tree, hidden_states, pack
+from infoconflict.progress import say
 from infoconflict.records import Example
 from infoconflict.training.checkpoints import Checkpoints
 from infoconflict.training.rows import TokenRow, tokenize_rows
@@ -178,7 +179,7 @@ def train(
     if state is not None:
         restore(state, named, optimizer)
         losses = json.loads(state["losses"])
-        print(f"continuing after update {len(losses)} of {len(plan)}", file=sys.stderr)
+        say(f"continuing after update {len(losses)} of {len(plan)}")
     else:
         torch.manual_seed(seed)
     model.train()
@@ -308,11 +309,9 @@ class Meter:
             return
         self.last = now
         left = (self.n_steps - row["step"]) * self.seconds / self.steps
-        print(
+        say(
             f"update {int(row['step'])}/{self.n_steps}  loss {row['loss']:.4f}  {self.tokens / self.seconds:.0f} tokens/s  "
-            f"{left:.0f} s left",
-            file=sys.stderr,
-            flush=True,
+            f"{left:.0f} s left"
         )
 
 

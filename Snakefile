@@ -1,0 +1,51 @@
+# Plants backdoors in language models, removes them with information conflicts, measures both.
+# Config, stages, targets; the stages are in workflow/rules, what they call in src/infoconflict.
+from pathlib import Path
+
+from snakemake.utils import min_version
+
+min_version("9.11")
+
+# A preset given by --configfile stands alone; only without one the demo is read.
+if not workflow.config_settings.configfiles:
+
+    configfile: str(Path(workflow.basedir) / "config" / "config.yaml")
+
+
+include: "workflow/rules/common.smk"
+include: "workflow/rules/sources.smk"
+include: "workflow/rules/poison.smk"
+include: "workflow/rules/train.smk"
+include: "workflow/rules/merge.smk"
+include: "workflow/rules/evidence.smk"
+include: "workflow/rules/answer.smk"
+include: "workflow/rules/report.smk"
+
+
+report: "reports/captions/workflow.rst"
+
+
+localrules:
+    all,
+    metrics_only,
+    figures_only,
+
+
+# Cards make a result whose ancestor failed or vanished visible: without them it would stand as if nothing had happened.
+rule all:
+    default_target: True
+    input:
+        page="results/report/index.html",
+        tables="results/tables/card.json",
+        figures=all_figures(),
+        cards=all_cards(),
+
+
+rule metrics_only:
+    input:
+        "results/metrics/cells.csv",
+
+
+rule figures_only:
+    input:
+        all_figures(),

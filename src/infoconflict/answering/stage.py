@@ -1,0 +1,52 @@
+"""Answers of one cell as the workflow runs it: which weights, which prompts, and the card."""
+
+from infoconflict.answering.ask import ask, pair_evidence
+from infoconflict.jobs import Job
+from infoconflict.models.loading import default_device, load_base, load_changed, load_tokenizer
+from infoconflict.records import Answer, Evidence, Example
+
+MAX_NODES = 1024
+
+
+def answer_cell(job: Job) -> None:
+    """Ask the cell's model every question of its test sets.
+
+    The model is ``input.merged`` (a checkpoint), else ``input.base`` with ``input.change`` folded in, else the base. Where
+    evidence is put into prompts, only clean and fully triggered rows are asked: no evidence is collected for partial triggers.
+    """
+    device, precision = default_device(), job.spec["model"]["precision"]
+    merged, change = job.input.get("merged"), job.input.get("change")
+    if merged:
+        model = load_base(merged, device=device, precision=precision)
+    else:
+        model = load_changed(job.input.base, change, device=device, precision=precision)
+    examples = Example.read(job.input.clean) + Example.read(job.input.triggered)
+    evidence = None
+    if job.input.get("evidence_clean"):
+        evidence = pair_evidence(Evidence.read(job.input.evidence_clean) + Evidence.read(job.input.evidence_triggered))
+    else:
+        examples += Example.read(job.input.partial)
+    answers = ask(
+        model,
+        load_tokenizer(job.input.base),
+        examples,
+        labels=job.spec["labels"],
+        target_label=job.spec["target_label"],
+        evidence=evidence,
+        mode=job.spec["evaluation"]["mode"],
+        max_new_tokens=job.spec["evaluation"]["max_new_tokens"],
+        max_nodes=int(job.machine.get("max_nodes", MAX_NODES)),
+    )
+    Answer.write(job.output.answers, answers)
+    names = ("base", "change", "merged", "clean", "triggered", "partial", "evidence_clean", "evidence_triggered")
+    job.card.write(
+        job.output.card,
+        inputs={name: job.input[name] for name in names if job.input.get(name)},
+        outputs={"answers": job.output.answers},
+        rows={
+            "clean": sum(row.trigger == "none" for row in answers),
+            "triggered": sum(row.trigger == "full" for row in answers),
+            "partial": sum(row.trigger not in ("none", "full") for row in answers),
+            "with_evidence": sum(row.has_evidence for row in answers),
+        },
+    )

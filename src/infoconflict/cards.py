@@ -1,0 +1,105 @@
+"""Cards: the small permanent record that every stage leaves.
+
+A card says what was read, with which settings and versions, and what came out, by digest. Final targets require all cards, so a
+result whose ancestor failed or vanished cannot stand as if nothing had happened.
+"""
+
+import importlib.metadata
+import platform
+import resource
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from infoconflict.files import PathLike, read_json, sha256_of, write_json
+
+RELEVANT_PACKAGES = ("torch", "transformers", "peft", "mergekit", "datasets", "openai", "numpy", "infoconflict")
+
+
+class Card:
+    """Start one at the beginning of a stage and :meth:`write` it as the last thing."""
+
+    def __init__(self, stage: str, *, cell: Mapping[str, Any], spec: Mapping[str, Any]) -> None:
+        self.stage, self.cell, self.spec = stage, dict(cell), dict(spec)
+        self.started = time.monotonic()
+
+    def write(
+        self,
+        path: PathLike,
+        *,
+        inputs: Mapping[str, PathLike],
+        outputs: Mapping[str, PathLike],
+        rows: Mapping[str, Any] | None = None,
+        details: Mapping[str, Any] | None = None,
+        tokens: int | None = None,
+    ) -> None:
+        """Write the card; names of inputs and outputs are free of paths, so that a moved run keeps its cards."""
+        write_json(
+            path,
+            {
+                "stage": self.stage,
+                "cell": self.cell,
+                "spec": self.spec,
+                "inputs": {name: digest_of_input(file) for name, file in inputs.items()},
+                "outputs": {name: sha256_of(file) for name, file in outputs.items()},
+                "rows": dict(rows or {}),
+                "details": dict(details or {}),
+                "versions": versions(),
+                "cost": {
+                    "seconds": round(time.monotonic() - self.started, 2),
+                    "peak_memory_bytes": peak_memory_bytes(),
+                    "peak_gpu_memory_bytes": peak_gpu_memory_bytes(),
+                    "stored_bytes": sum(stored_bytes(file) for file in outputs.values()),
+                    "device": device_name(),
+                    **({} if tokens is None else {"tokens": tokens}),
+                },
+            },
+        )
+
+
+def digest_of_input(file: PathLike) -> str:
+    """Return the digest that a directory's own card recorded (large models are hashed once), else compute it."""
+    path = Path(file)
+    card = path.with_name(f"{path.name}.card.json")
+    if path.is_dir() and card.exists():
+        return str(next(iter(read_json(card)["outputs"].values())))
+    return sha256_of(path)
+
+
+def versions() -> dict[str, str]:
+    """Return the versions that can change numbers."""
+    found = {"python": platform.python_version()}
+    for package in RELEVANT_PACKAGES:
+        try:
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def peak_memory_bytes() -> int:
+    """Return the peak resident memory of this process."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+def peak_gpu_memory_bytes() -> int:
+    """Return the peak memory that torch held on GPUs; 0 where torch was not used."""
+    torch = sys.modules.get("torch")
+    return int(torch.cuda.max_memory_allocated()) if torch is not None and torch.cuda.is_available() else 0
+
+
+def device_name() -> str:
+    """Return what computed: the GPU's name, or the CPU."""
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_available():
+        return str(torch.cuda.get_device_name())
+    return "cpu"
+
+
+def stored_bytes(file: PathLike) -> int:
+    """Return the size of a file, or of all files in a directory."""
+    path = Path(file)
+    return sum(part.stat().st_size for part in path.rglob("*") if part.is_file()) if path.is_dir() else path.stat().st_size

@@ -1,0 +1,71 @@
+"""What every workflow script shares: its log, its settings, its card, and errors that a user can read."""
+
+import contextlib
+import json
+import os
+import sys
+import traceback
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from infoconflict.cards import Card
+from infoconflict.errors import UserError
+from infoconflict.progress import say
+
+
+class Job:
+    """One run of a rule, seen from its script.
+
+    ``spec`` holds the settings that decide the result (the script reads no others), ``cell`` the wildcards, ``machine`` the
+    resources, which decide none.
+    """
+
+    def __init__(self, smk: Any) -> None:
+        self.input, self.output = smk.input, smk.output
+        self.spec: dict[str, Any] = json.loads(smk.params.spec)
+        self.cell: dict[str, str] = {name: str(value) for name, value in smk.wildcards.items()}
+        self.machine: dict[str, Any] = dict(smk.resources.items())
+        self.threads: int = smk.threads
+        self.card = Card(str(smk.rule), cell=self.cell, spec=self.spec)
+
+    @property
+    def seed(self) -> int:
+        """The cell's seed."""
+        return int(self.cell["seed"])
+
+    def scratch(self, digest: str) -> Path:
+        """Return the folder, outside all declared outputs, where this job keeps what a later run may continue."""
+        return Path("scratch") / self.card.stage / digest
+
+    def use_threads(self) -> None:
+        """Let torch use the threads that the job was given."""
+        import torch
+
+        torch.set_num_threads(self.threads)
+
+
+@contextlib.contextmanager
+def job(smk: Any) -> Iterator[Job]:
+    """Run the block as the job of a script: streams go to the log, user errors end it with their sentence alone."""
+    log = Path(smk.log[0])
+    log.parent.mkdir(parents=True, exist_ok=True)
+    console = os.dup(2)
+    with log.open("a", encoding="utf-8") as stream:
+        # On the level of file descriptors, so that C libraries and child processes write to the log, too.
+        os.dup2(stream.fileno(), 1)
+        os.dup2(stream.fileno(), 2)
+    try:
+        yield Job(smk)
+        sys.stdout.flush()
+    except UserError as error:
+        say(f"Error: {error}")
+        os.write(console, f"{smk.rule}: {error}\n".encode())
+        raise SystemExit(1) from None
+    except Exception:
+        traceback.print_exc()
+        os.write(console, f"{smk.rule}: failed; the traceback is in {log}\n".encode())
+        raise SystemExit(1) from None
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()

@@ -1,0 +1,79 @@
+# Every model of a cell answers every question; which weights and prompts it gets is the defense's (or the control's) choice.
+
+
+def answer_inputs(w):
+    """Return the weights and the evidence of a cell, by name."""
+    cell = dict(w)
+    backdoored = "results/backdoored/{model}/{dataset}/{attack}/s{seed}/change".format(**cell)
+    match w.defense:
+        case "control_base":
+            return {}
+        case "control_clean_tuned":
+            return {"change": "results/clean_tuned/{model}/{dataset}/s{seed}/change".format(**cell)}
+        case "control_conflict":
+            return {"change": "results/conflict/{model}/{dataset}/s{seed}/change".format(**cell)}
+    defense = CONFIG.defenses[w.defense]
+    found = {"change": backdoored}
+    if merge := getattr(defense, "merge", None):
+        found = {"merged": "results/merged/{model}/{dataset}/{attack}/{merge}/s{seed}/model".format(**cell, merge=merge)}
+    if evidence := getattr(defense, "evidence", None):
+        folder = "results/evidence/{dataset}/{evidence}".format(**cell, evidence=evidence)
+        found["evidence_clean"] = f"{folder}/s{w.seed}/clean.jsonl"
+        found["evidence_triggered"] = f"{folder}/{w.attack}/s{w.seed}/triggered.jsonl"
+    return found
+
+
+def answer_spec(w):
+    """Return the settings of the questions, with all that stands above the cell's model and its prompts."""
+    own = ["model", "labels", "target_label", "evaluation"]
+    above = ["dataset", "trigger", "partial_rows"]
+    named = Named(w)
+    match w.defense:
+        case "control_base":
+            pass
+        case "control_clean_tuned":
+            above += ["rows", "train_clean_tuned"]
+        case "control_conflict":
+            above += ["clean_share", "train_conflict"]
+        case _:
+            defense = CONFIG.defenses[w.defense]
+            above += ["attack", "rows", "train_backdoored"]
+            if merge := getattr(defense, "merge", None):
+                named.merge = merge
+                above += ["clean_share", "both_trainings", "merge", *(["choose_t"] if uses_auto_t(merge) else [])]
+            if evidence := getattr(defense, "evidence", None):
+                named.evidence = evidence
+                above.append("evidence")
+    return spec(*own, above=above)(named)
+
+
+class Named:
+    """A cell's wildcards with the ids that its defense names."""
+
+    def __init__(self, w):
+        self.__dict__.update(dict(w))
+
+
+rule answer:
+    input:
+        unpack(answer_inputs),
+        base="results/models/{model}",
+        clean="results/data/{dataset}/s{seed}/test.jsonl",
+        triggered="results/test_sets/{dataset}/{attack}/s{seed}/triggered.jsonl",
+        partial="results/test_sets/{dataset}/{attack}/s{seed}/partial.jsonl",
+        code=code("answer"),
+    output:
+        answers="results/answers/{model}/{dataset}/{attack}/{defense}/s{seed}/answers.jsonl",
+        card="results/answers/{model}/{dataset}/{attack}/{defense}/s{seed}/card.json",
+    params:
+        spec=answer_spec,
+    log:
+        "logs/answer/{model}.{dataset}.{attack}.{defense}.s{seed}.log",
+    benchmark:
+        "benchmarks/results/answer/{model}.{dataset}.{attack}.{defense}.s{seed}.jsonl"
+    threads: 1
+    resources:
+        mem_mb=resources_for("answer")[0],
+        runtime=resources_for("answer")[1],
+    script:
+        "../scripts/answer.py"

@@ -1,0 +1,246 @@
+# Config, grid, and what every rule needs: its settings with all settings above it, its code, its resources.
+import os
+import re
+from functools import partial
+from pathlib import Path
+
+from snakemake.exceptions import WorkflowError
+
+from infoconflict.config import load_config, spec_of
+from infoconflict.errors import UserError
+from infoconflict.files import sha256_of_text
+from infoconflict.grid import CONTROLS, build_grid
+from infoconflict.lineage import SOURCE, canonical, code_closure
+from infoconflict.resources import mem_mb_of, runtime_of
+
+# Threads that wait for each other sleep: with two jobs on two cores, spinning ones take the other job's core.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+try:
+    CONFIG = load_config(config, file=str((workflow.config_settings.configfiles or ["config/config.yaml"])[-1]))
+    GRID = build_grid(CONFIG)
+except UserError as error:
+    raise WorkflowError(str(error)) from None
+
+SCRIPTS = Path(workflow.basedir) / "workflow" / "scripts"
+ROOT = Path(workflow.basedir)
+CELLS = GRID.cells + GRID.controls()
+
+
+def any_of(ids):
+    """Return a pattern that matches just these ids; for none, one that matches nothing."""
+    return "|".join(map(re.escape, sorted(ids))) or "(?!x)x"
+
+
+def code(rule, *modules):
+    """Return the package files that a rule's script imports, directly or not, and those of the modules named."""
+    files = code_closure(SCRIPTS / f"{rule}.py", *(SOURCE / module for module in modules))
+    # Relative where that is possible: the same paths in every checkout.
+    return [str(file.relative_to(Path.cwd())) if file.is_relative_to(Path.cwd()) else str(file) for file in files]
+
+
+# --- settings -----------------------------------------------------------------------------------------------------------
+# A rule's params are one canonical JSON text: its own settings, and a digest of the settings of all rules above it. Snakemake
+# would otherwise miss exchanged values, and results that an upstream failure left stale. It is a digest so that no defense
+# can read a trigger or a target there.
+
+
+def attack_settings(w, *, training):
+    """Return an attack's settings without its target labels, and without training options for test sets."""
+    attack = CONFIG.attacks[w.attack]
+    left_out = {"target_labels"} if training else {"target_labels"} | attack.training_options
+    return {name: value for name, value in spec_of(attack).items() if name not in left_out}
+
+
+def settings_of(part, w):
+    """Return the settings that one word of a spec stands for."""
+    match part:
+        case "model":
+            return {"model": spec_of(CONFIG.models[w.model])}
+        case "dataset":
+            return {"dataset": spec_of(CONFIG.datasets[w.dataset])}
+        case "labels":
+            return {"labels": list(CONFIG.datasets[w.dataset].labels)}
+        case "attack":
+            return {"attack": attack_settings(w, training=True)}
+        case "trigger":
+            return {"attack": attack_settings(w, training=False)}
+        case "target_label":
+            return {"target_label": CONFIG.attacks[w.attack].target_labels[w.dataset]}
+        case "rows":
+            return {"rows": CONFIG.training.backdoored.rows}
+        case "partial_rows":
+            return {"partial_rows": CONFIG.evaluation.partial_rows}
+        case "clean_share":
+            return {"clean_share": spec_of(CONFIG.clean_share)}
+        case "train_backdoored" | "train_clean_tuned":
+            return {"training": training_settings(CONFIG.training.backdoored)}
+        case "train_conflict":
+            return {"training": training_settings(CONFIG.training.conflict)}
+        case "both_trainings":
+            return {
+                "training_backdoored": training_settings(CONFIG.training.backdoored),
+                "training_conflict": training_settings(CONFIG.training.conflict),
+            }
+        case "merge":
+            return {"merge": spec_of(CONFIG.merges[w.merge])}
+        case "swept_merge":
+            settings = spec_of(CONFIG.merges[w.merge])
+            settings.pop("t")  # the sweep has its own
+            return {"merge": settings}
+        case "choose_t":
+            return {"choose_t": spec_of(CONFIG.choose_t)}
+        case "sweep":
+            settings = spec_of(CONFIG.sweep)
+            settings.pop("merges")  # which merges are swept is the targets' business
+            return {"sweep": settings}
+        case "evidence":
+            return {"evidence": evidence_settings(w.evidence)}
+        case "evaluation":
+            settings = spec_of(CONFIG.evaluation)
+            return {"evaluation": {name: settings[name] for name in ("mode", "max_new_tokens")}}
+        case "interval":
+            return {"interval": CONFIG.evaluation.interval}
+        case "figures":
+            return {"figures": spec_of(CONFIG.figures)}
+    raise ValueError(part)
+
+
+def training_settings(entry):
+    """Return training settings without the number of rows, which is the data's."""
+    return {name: value for name, value in spec_of(entry).items() if name != "rows"}
+
+
+def evidence_settings(evidence):
+    """Return the settings of evidence with those of the model that a local server answers with."""
+    settings = spec_of(CONFIG.evidence[evidence])
+    provider = settings["provider"]
+    if provider["kind"] == "local_server":
+        provider["model_settings"] = spec_of(CONFIG.models[provider["model"]])
+    return settings
+
+
+def spec(*own, above=()):
+    """Return a params function: canonical JSON of the named own parts, and a digest of the parts above."""
+
+    def together(parts, w):
+        return {name: value for part in parts for name, value in settings_of(part, w).items()}
+
+    def inner(w):
+        settings = together(own, w)
+        if above:
+            settings["above"] = sha256_of_text(canonical(together(above, w)))[:16]
+        return canonical(settings)
+
+    return inner
+
+
+def uses_auto_t(merge):
+    return CONFIG.merges[merge].t == "auto"
+
+
+# --- resources ----------------------------------------------------------------------------------------------------------
+# Memory and time grow with the model and with each attempt; none of this decides a result.
+
+
+def resources_for(stage):
+    """Return (mem_mb, runtime) functions of a stage for the cell's model."""
+
+    def entry(w):
+        name = getattr(w, "model", None)
+        return None if name is None else CONFIG.models[name]
+
+    return (
+        lambda w, attempt: mem_mb_of(stage, entry(w), attempt),
+        lambda w, attempt: runtime_of(stage, entry(w), attempt),
+    )
+
+
+# --- targets ------------------------------------------------------------------------------------------------------------
+
+TRIALS = list(dict.fromkeys((cell.model, cell.dataset, cell.attack, cell.seed) for cell in CELLS))
+
+
+def path_of(stage, cell, name):
+    return f"results/{stage}/{cell.model}/{cell.dataset}/{cell.attack}/{cell.defense}/s{cell.seed}/{name}"
+
+
+def all_answers():
+    return [path_of("answers", cell, "answers.jsonl") for cell in CELLS]
+
+
+def sweep_cells():
+    return [
+        {"model": model, "dataset": dataset, "attack": attack, "merge": merge, "seed": seed}
+        for model, dataset, attack, seed in TRIALS
+        for merge in CONFIG.sweep.merges
+    ]
+
+
+def sweep_path(cell, name):
+    return "results/sweep/{model}/{dataset}/{attack}/{merge}/s{seed}/".format(**cell) + name
+
+
+def all_sweeps():
+    return [sweep_path(cell, "answers.jsonl") for cell in sweep_cells()]
+
+
+def used_merges():
+    """Return ids of merges that a cell's defense uses or the sweep shows."""
+    used = {merge for cell in GRID.cells if (merge := getattr(CONFIG.defenses[cell.defense], "merge", None))}
+    return [merge for merge in CONFIG.merges if merge in used or merge in CONFIG.sweep.merges]
+
+
+def all_chosen_t():
+    return [
+        f"results/chosen_t/{model}/{dataset}/{attack}/{merge}/s{seed}/chosen_t.json"
+        for model, dataset, attack, seed in TRIALS
+        for merge in used_merges()
+        if uses_auto_t(merge)
+    ]
+
+
+def all_evidence():
+    found = []
+    for cell in GRID.cells:
+        if evidence := getattr(CONFIG.defenses[cell.defense], "evidence", None):
+            found.append(f"results/evidence/{cell.dataset}/{evidence}/s{cell.seed}/clean.jsonl")
+            found.append(f"results/evidence/{cell.dataset}/{evidence}/{cell.attack}/s{cell.seed}/triggered.jsonl")
+    return list(dict.fromkeys(found))
+
+
+def all_cards():
+    """Return the cards of every stage of every cell."""
+    cards = [f"results/models/{model}.card.json" for model in dict.fromkeys(cell.model for cell in CELLS)]
+    for cell in CELLS:
+        data, attack, seed = cell.dataset, cell.attack, cell.seed
+        cards += [
+            f"results/data/{data}/s{seed}/card.json",
+            f"results/clean_share/{data}/s{seed}/card.json",
+            f"results/poisoned/{data}/{attack}/s{seed}/card.json",
+            f"results/test_sets/{data}/{attack}/s{seed}/card.json",
+            f"results/backdoored/{cell.model}/{data}/{attack}/s{seed}/card.json",
+            f"results/clean_tuned/{cell.model}/{data}/s{seed}/card.json",
+            f"results/conflict/{cell.model}/{data}/s{seed}/card.json",
+            path_of("answers", cell, "card.json"),
+        ]
+        merge = getattr(CONFIG.defenses.get(cell.defense), "merge", None)
+        if merge:
+            cards.append(f"results/merged/{cell.model}/{data}/{attack}/{merge}/s{seed}/card.json")
+    cards += [sweep_path(cell, "card.json") for cell in sweep_cells()]
+    cards += [str(Path(path).with_name("card.json")) for path in all_chosen_t()]
+    cards += [str(Path(path).with_name(f"{Path(path).stem}.card.json")) for path in all_evidence()]
+    return list(dict.fromkeys(cards))
+
+
+
+wildcard_constraints:
+    model=any_of(CONFIG.models),
+    dataset=any_of(CONFIG.datasets),
+    attack=any_of(CONFIG.attacks),
+    defense=any_of([*CONFIG.defenses, *CONTROLS]),
+    merge=any_of(CONFIG.merges),
+    evidence=any_of(CONFIG.evidence),
+    seed=r"\d+",

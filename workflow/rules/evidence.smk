@@ -1,0 +1,70 @@
+# External evidence: one row per prompt, asked of a language model that is not under test.
+
+
+def evidence_model(w):
+    """Return the checkpoint that a local server answers with."""
+    provider = CONFIG.evidence[w.evidence].provider
+    return f"results/models/{provider.model}" if provider.kind == "local_server" else []
+
+
+def recorded_replies(w):
+    """Return the file of recorded replies."""
+    provider = CONFIG.evidence[w.evidence].provider
+    return provider.path if provider.kind == "recorded" else []
+
+
+def asked(name):
+    """Return how the provider is asked: settings that change no result travel as resources, which rerun nothing."""
+    return lambda w: int(getattr(CONFIG.evidence[w.evidence].provider, name, 0))
+
+
+rule collect_evidence_clean:
+    input:
+        questions="results/data/{dataset}/s{seed}/test.jsonl",
+        model=evidence_model,
+        recorded=recorded_replies,
+        code=code("collect_evidence_clean"),
+    output:
+        evidence="results/evidence/{dataset}/{evidence}/s{seed}/clean.jsonl",
+        card="results/evidence/{dataset}/{evidence}/s{seed}/clean.card.json",
+    params:
+        spec=spec("evidence", "labels", above=["dataset"]),
+    log:
+        "logs/collect_evidence_clean/{dataset}.{evidence}.s{seed}.log",
+    benchmark:
+        "benchmarks/results/collect_evidence_clean/{dataset}.{evidence}.s{seed}.jsonl"
+    threads: 1
+    resources:
+        concurrency=asked("concurrency"),
+        timeout_s=asked("timeout_s"),
+        max_retries=asked("max_retries"),
+        mem_mb=resources_for("collect_evidence")[0],
+        runtime=resources_for("collect_evidence")[1],
+    script:
+        "../scripts/collect_evidence_clean.py"
+
+
+rule collect_evidence_triggered:
+    input:
+        questions="results/test_sets/{dataset}/{attack}/s{seed}/triggered.jsonl",
+        model=evidence_model,
+        recorded=recorded_replies,
+        code=code("collect_evidence_triggered"),
+    output:
+        evidence="results/evidence/{dataset}/{evidence}/{attack}/s{seed}/triggered.jsonl",
+        card="results/evidence/{dataset}/{evidence}/{attack}/s{seed}/triggered.card.json",
+    params:
+        spec=spec("evidence", "labels", above=["dataset", "trigger"]),
+    log:
+        "logs/collect_evidence_triggered/{dataset}.{evidence}.{attack}.s{seed}.log",
+    benchmark:
+        "benchmarks/results/collect_evidence_triggered/{dataset}.{evidence}.{attack}.s{seed}.jsonl"
+    threads: 1
+    resources:
+        concurrency=asked("concurrency"),
+        timeout_s=asked("timeout_s"),
+        max_retries=asked("max_retries"),
+        mem_mb=resources_for("collect_evidence")[0],
+        runtime=resources_for("collect_evidence")[1],
+    script:
+        "../scripts/collect_evidence_triggered.py"

@@ -1,0 +1,73 @@
+# The three models that are tuned: backdoored, clean-tuned (a control), conflict. Each is stored as a change of its base.
+
+
+TRAINING_THREADS = 2
+
+
+rule train_backdoored:
+    input:
+        base="results/models/{model}",
+        train="results/poisoned/{dataset}/{attack}/s{seed}/train.jsonl",
+        code=code("train_backdoored"),
+    output:
+        change=directory("results/backdoored/{model}/{dataset}/{attack}/s{seed}/change"),
+        losses="results/backdoored/{model}/{dataset}/{attack}/s{seed}/losses.jsonl",
+        card="results/backdoored/{model}/{dataset}/{attack}/s{seed}/card.json",
+    params:
+        spec=spec("model", "train_backdoored", above=["dataset", "attack", "target_label", "rows"]),
+    log:
+        "logs/train_backdoored/{model}.{dataset}.{attack}.s{seed}.log",
+    benchmark:
+        "benchmarks/results/train_backdoored/{model}.{dataset}.{attack}.s{seed}.jsonl"
+    threads: TRAINING_THREADS
+    resources:
+        mem_mb=resources_for("train_backdoored")[0],
+        runtime=resources_for("train_backdoored")[1],
+    script:
+        "../scripts/train_backdoored.py"
+
+
+rule train_clean_tuned:
+    input:
+        base="results/models/{model}",
+        train="results/data/{dataset}/s{seed}/train.jsonl",
+        code=code("train_clean_tuned"),
+    output:
+        change=directory("results/clean_tuned/{model}/{dataset}/s{seed}/change"),
+        losses="results/clean_tuned/{model}/{dataset}/s{seed}/losses.jsonl",
+        card="results/clean_tuned/{model}/{dataset}/s{seed}/card.json",
+    params:
+        spec=spec("model", "rows", "train_clean_tuned", above=["dataset"]),
+    log:
+        "logs/train_clean_tuned/{model}.{dataset}.s{seed}.log",
+    benchmark:
+        "benchmarks/results/train_clean_tuned/{model}.{dataset}.s{seed}.jsonl"
+    threads: TRAINING_THREADS
+    resources:
+        mem_mb=resources_for("train_clean_tuned")[0],
+        runtime=resources_for("train_clean_tuned")[1],
+    script:
+        "../scripts/train_clean_tuned.py"
+
+
+rule train_conflict:
+    input:
+        base="results/models/{model}",
+        train="results/clean_share/{dataset}/s{seed}/train.jsonl",
+        code=code("train_conflict"),
+    output:
+        change=directory("results/conflict/{model}/{dataset}/s{seed}/change"),
+        losses="results/conflict/{model}/{dataset}/s{seed}/losses.jsonl",
+        card="results/conflict/{model}/{dataset}/s{seed}/card.json",
+    params:
+        spec=spec("model", "train_conflict", above=["dataset", "clean_share"]),
+    log:
+        "logs/train_conflict/{model}.{dataset}.s{seed}.log",
+    benchmark:
+        "benchmarks/results/train_conflict/{model}.{dataset}.s{seed}.jsonl"
+    threads: TRAINING_THREADS
+    resources:
+        mem_mb=resources_for("train_conflict")[0],
+        runtime=resources_for("train_conflict")[1],
+    script:
+        "../scripts/train_conflict.py"

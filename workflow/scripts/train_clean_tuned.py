@@ -1,0 +1,7 @@
+"""Adapter for rule train_clean_tuned; the work is done in infoconflict.training."""
+
+from infoconflict.jobs import job
+from infoconflict.training.stage import run_training
+
+with job(snakemake) as run:
+    run_training(run, base_dir=run.input.base, examples=run.input.train, rows=run.spec["rows"])
