@@ -28,7 +28,7 @@ def normal_text(raw: Any, where: str) -> str:
     if raw is None or raw != raw:  # NaN stands for a missing value in tables
         raise UserError(f"{where}: the text is missing; fill it in or remove the row")
     if not isinstance(raw, str):
-        raise UserError(f"{where}: the text is {raw!r}, a {type(raw).__name__}; texts must be strings")
+        raise UserError(f"{where}: the text is {raw!r}, of type {type(raw).__name__}; texts must be strings")
     text = unicodedata.normalize("NFC", " ".join(raw.split()))
     if not any(unicodedata.category(character)[0] in "LNPS" for character in text):
         raise UserError(f"{where}: the text is empty; fill it in or remove the row")
@@ -113,9 +113,9 @@ def label_reader(
             raise UserError(
                 f"{where}: label_names turns '{spelled}' into '{name}', which is none of the labels {', '.join(labels)}"
             )
-        hint = did_you_mean(spelled, known)
-        if not hint and spelled == "-1":
+        hint = did_you_mean(spelled, known) or ";"
+        if spelled == "-1":
             hint = "; -1 marks a split without labels: name another split;"
-        raise UserError(f"{where}: unknown label '{spelled}'{hint or ';'} known: {', '.join(known)}")
+        raise UserError(f"{where}: unknown label '{spelled}'{hint} known: {', '.join(known)}")
 
     return read_label
