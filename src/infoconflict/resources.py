@@ -1,7 +1,7 @@
 """What a job asks of a cluster: main memory and time, from its stage, its model's size and the attempt.
 
 Estimates, all ours, on the safe side of what cards report; none of them decides a result. A job that was too large or
-too slow asks for more in its next attempt, up to what common nodes and queues allow. Snakemake imports this file while it
+too slow asks for more in its next attempt, up to what common nodes and queues allow. Snakemake imports this while it
 parses.
 """
 

@@ -1,11 +1,11 @@
 """The one-node Slurm, started once for all tests of this folder."""
 
 import os
-import warnings
 from collections.abc import Iterator
 
 import pytest
-from slurm.node import SlurmNode, why_unavailable
+
+from tests.slurm.node import SlurmNode, why_unavailable
 
 
 @pytest.fixture(scope="session")
@@ -15,7 +15,6 @@ def slurm() -> Iterator[SlurmNode]:
         # On a build server a missing Slurm is a fault; on a user's machine it is a fact.
         if os.environ.get("CI"):
             pytest.fail(message)
-        warnings.warn(message, stacklevel=1)
         pytest.skip(message)
     with SlurmNode() as node:
         yield node

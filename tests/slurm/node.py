@@ -9,6 +9,7 @@ Slurm that the machine may already run is neither seen nor disturbed.
 import os
 import shutil
 import socket
+import stat
 import subprocess
 import tempfile
 import time
@@ -18,7 +19,9 @@ from pathlib import Path
 from typing import Self
 
 CONFIG_FOLDER = Path("/etc/slurm")
-PROGRAMS = "slurmctld slurmd sbatch srun squeue scontrol scancel munged unshare nsenter setpriv".split()
+DAEMONS = ("munged", "slurmctld", "slurmd")
+TOOLS = ("sbatch", "srun", "squeue", "scontrol", "scancel", "unshare", "nsenter", "setpriv")
+NEW_NAMESPACES = ("unshare", "--mount", "--pid", "--fork", "--mount-proc")
 START_TIMEOUT_S = 60
 
 # The first process of the namespaces: it lays the files in place, then waits, and inherits what the daemons orphan.
@@ -68,25 +71,18 @@ PartitionName=gpu Nodes={host} MaxTime=INFINITE State=UP
 # A requeued job starts only when its old credential has expired; Slurm's default is two minutes.
 REQUEUE_WAIT_S = 15
 
-# Slurm takes only device files for GPUs; terminals nobody uses will do.
-FAKE_GPUS = ("/dev/tty10", "/dev/tty11")
-
-
-class SlurmUnavailable(Exception):
-    """This machine cannot run the test's Slurm; the message says why."""
+GPUS = 2
 
 
 def why_unavailable() -> str | None:
     """Return why no Slurm can be started here, or None where one can."""
     if os.geteuid() != 0:
         return "a Slurm of our own needs root (private mounts)"
-    if missing := [program for program in PROGRAMS if shutil.which(program, path=search_path()) is None]:
+    if missing := [program for program in DAEMONS + TOOLS if shutil.which(program, path=search_path()) is None]:
         return f"not installed: {', '.join(missing)} (Debian packages slurm-wlm and munge)"
     if not CONFIG_FOLDER.is_dir():
         return f"{CONFIG_FOLDER}, the compiled-in configuration folder of Debian's Slurm, is absent"
-    probe = subprocess.run(
-        ["unshare", "--mount", "--pid", "--fork", "--mount-proc", "true"], capture_output=True, text=True, check=False
-    )
+    probe = subprocess.run([*NEW_NAMESPACES, "true"], capture_output=True, text=True, check=False)
     return f"no private namespaces: {probe.stderr.strip()}" if probe.returncode else None
 
 
@@ -207,22 +203,25 @@ class SlurmNode(AbstractContextManager["SlurmNode"]):
             folder=self.folder,
             cpus=self.cpus,
             memory_mb=self.memory_mb,
-            gpus=len(FAKE_GPUS),
+            gpus=GPUS,
             requeue_wait_s=REQUEUE_WAIT_S,
         )
         (self.folder / "etc/slurm.conf").write_text(text)
-        (self.folder / "etc/gres.conf").write_text("".join(f"Name=gpu File={device}\n" for device in FAKE_GPUS))
+        # Slurm takes only device files for GPUs: ours are copies of /dev/null.
+        gpus = [self.folder / f"gpu{number}" for number in range(GPUS)]
+        for gpu in gpus:
+            os.mknod(gpu, stat.S_IFCHR | 0o666, os.stat(os.devnull).st_rdev)
+        (self.folder / "etc/gres.conf").write_text("".join(f"Name=gpu File={gpu}\n" for gpu in gpus))
         (self.folder / "hosts").write_text(f"127.0.0.1 localhost {host}\n")
         key = self.folder / "munge.key"
         key.write_bytes(os.urandom(128))
         key.chmod(0o600)
 
     def _open_namespaces(self) -> None:
-        script = FIRST_PROCESS.format(config=CONFIG_FOLDER)
+        first_process = ["bash", "-c", FIRST_PROCESS.format(config=CONFIG_FOLDER), "first-process", str(self.folder)]
         self._outer = subprocess.Popen(
             # --pdeathsig: should the tests themselves be killed, Slurm must not stay.
-            [*"setpriv --pdeathsig=KILL unshare --mount --pid --fork --mount-proc --kill-child".split()]
-            + ["bash", "-c", script, "first-process", str(self.folder)],
+            ["setpriv", "--pdeathsig=KILL", *NEW_NAMESPACES, "--kill-child", *first_process],
             stdin=subprocess.DEVNULL,
         )
         self._wait_for((self.folder / "ready").exists, "the namespaces")
@@ -247,9 +246,9 @@ class SlurmNode(AbstractContextManager["SlurmNode"]):
         deadline = time.monotonic() + START_TIMEOUT_S
         while not self._holds(condition):
             if self._outer is not None and self._outer.poll() is not None:
-                raise SlurmUnavailable(f"waiting for {what}: the first process ended{self.logs()}")
+                raise TimeoutError(f"waiting for {what}: the first process ended{self.logs()}")
             if time.monotonic() > deadline:
-                raise SlurmUnavailable(f"waited {START_TIMEOUT_S} s for {what}{self.logs()}")
+                raise TimeoutError(f"waited {START_TIMEOUT_S} s for {what}{self.logs()}")
             time.sleep(0.2)
 
     @staticmethod

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from slurm.node import SlurmNode
+from tests.slurm.node import SlurmNode
 
 ROOT = Path(__file__).parents[2]
 OVERLAY = Path(__file__).with_name("overlay")

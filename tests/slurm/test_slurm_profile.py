@@ -4,8 +4,9 @@ import shutil
 from pathlib import Path
 
 import pytest
-from slurm.node import SlurmNode
-from slurm.run import ROOT, gpus_and_partition, option, run_snakemake, submissions
+
+from tests.slurm.node import SlurmNode
+from tests.slurm.run import ROOT, gpus_and_partition, option, run_snakemake, submissions
 
 pytestmark = pytest.mark.slurm
 
