@@ -14,7 +14,7 @@ import re
 import sys
 import typing
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, get_args, get_origin
 
 from pydantic import (
@@ -34,7 +34,8 @@ from pydantic import (
 
 from infoconflict import attacks
 from infoconflict.attacks.base import Attack
-from infoconflict.config_errors import Location, Problem, dotted, problems_of, shown, unknown_key
+from infoconflict.config_errors import Location, Problem, problems_of, sentence, shown, unknown_key
+from infoconflict.config_references import broken_references
 from infoconflict.config_yaml import read_yaml
 from infoconflict.errors import UserError, did_you_mean
 from infoconflict.files import PathLike
@@ -88,13 +89,19 @@ def spec_of(entry: BaseModel) -> dict[str, Any]:
 def _once(values: list[Any]) -> list[Any]:
     for value, count in Counter(values).items():
         if count > 1:
-            raise ValueError(f"holds {shown(value)} {count} times; keep one")
+            raise ValueError(f"holds {shown(value)} more than once; keep one")
     return values
 
 
 def _line(value: str) -> str:
     if not value.strip() or value != value.strip() or any(mark in value for mark in "\n\r\0"):
         raise ValueError(f"{shown(value)} is not one line of text without spaces around it; correct it")
+    return value
+
+
+def _repo(value: str) -> str:
+    if not re.fullmatch(r"[\w-][\w.-]*(/[\w-][\w.-]*)?", value):
+        raise ValueError(f"{shown(value)} is not a name on the hub; write owner/name")
     return value
 
 
@@ -112,6 +119,7 @@ InnerShare = Annotated[float, Field(gt=0, lt=1)]
 Weight = Annotated[float, Field(ge=0, le=1)]
 Weights = Annotated[list[Weight], Field(min_length=1), AfterValidator(_once)]
 Line = Annotated[str, AfterValidator(_line)]
+Repo = Annotated[str, AfterValidator(_repo)]
 Ids = Annotated[list[str], AfterValidator(_once)]
 SomeIds = Annotated[list[str], Field(min_length=1), AfterValidator(_once)]
 
@@ -181,7 +189,7 @@ class HubModel(Model):
     """A model of the Hugging Face hub; only safetensors are read, and code that comes with it is never run."""
 
     source: Literal["hub"]
-    repo: Annotated[str, Field(pattern=r"^[\w-][\w.-]*(/[\w-][\w.-]*)?$")]
+    repo: Repo
     """Its name there, `owner/name`."""
     revision: Line
     """Commit hash or tag; a branch such as `main` may change under your results."""
@@ -296,7 +304,7 @@ class HubDataset(NamedLabels):
     """A data set of the Hugging Face hub."""
 
     source: Literal["hub"]
-    repo: Annotated[str, Field(pattern=r"^[\w-][\w.-]*(/[\w-][\w.-]*)?$")]
+    repo: Repo
     """Its name there, `owner/name`."""
     revision: Line
     """Commit hash or tag; a branch such as `main` may change under your results."""
@@ -447,7 +455,7 @@ class CleanShare(Entry):
     """Clean training rows that the defender holds, stratified by label and drawn by the seed."""
 
     share: Share = 0.1
-    """Share of the clean training rows. Paper, section 4 (10 %; figure 3 goes from 5 to 100 %)."""
+    """Share of the clean training rows. Paper, section 5.4 (figure 3 goes from 0.05 to 1)."""
     holdout: Annotated[float, Field(ge=0, lt=1)] = 0.2
     """Share of these rows that is kept from tuning and decides on `t: auto`; 0 only where every t is a number. Ours."""
 
@@ -486,7 +494,7 @@ class TiesMerge(Merge):
 
 
 class PassthroughMerge(Merge):
-    """Layers of both models, depth kept (paper, Eq. 12); t is the share of layers that the conflict model gives."""
+    """Layers of both models, depth kept (paper, Eq. 12); the first t of the layers are the conflict model's."""
 
     method: Literal["passthrough"]
 
@@ -524,7 +532,7 @@ class Provider(Entry):
     not_science = frozenset({"concurrency", "timeout_s", "max_retries"})
 
     temperature: Annotated[float, Field(ge=0, le=2)] = 0.7
-    """Sampling temperature. Paper, section 4."""
+    """Sampling temperature. Paper, section 4.2."""
     max_tokens: Count = 128
     """Longest reply in tokens. Ours."""
     concurrency: Count = 4
@@ -532,7 +540,7 @@ class Provider(Entry):
     timeout_s: Annotated[float, Field(gt=0)] = 120.0
     """Seconds to wait for a reply. Changes no result. Ours."""
     max_retries: Annotated[int, Field(ge=0)] = 5
-    """Further tries after a refusal, a time-out or a garbled reply. Ours."""
+    """Further tries after a refusal, a time-out or a garbled reply. Changes no result. Ours."""
 
 
 class LocalServer(Provider):
@@ -592,7 +600,7 @@ class TextRank(Entry):
     max_iterations: Count = 100
     """Rounds at most. Lethe's code."""
     tolerance: Annotated[float, Field(gt=0)] = 1e-6
-    """Rounds end when the weights change less than this in sum. Lethe's code."""
+    """Rounds end when the weights change less than this in sum. Lethe's code, there per word."""
     threshold: Annotated[float, Field(ge=0)] | Literal["mean"] = "mean"
     """Words with a greater weight are keywords; `mean`: the text's mean weight. Ours: the paper gives none."""
     max_keywords: Count = 8
@@ -749,42 +757,49 @@ def load_config(raw: Mapping[str, Any], *, file: str) -> Config:
     """
     if not isinstance(raw, Mapping):
         raise UserError(f"{file}: holds {shown(raw)}, expected a mapping of keys to values; begin with 'name: ...'")
-    problems: list[Problem] = []
+    problems = [unknown_key((key,), Config) for key in raw if key not in Config.model_fields]
     parts: dict[str, Any] = {}
-    hints = typing.get_type_hints(Config, include_extras=True)
-    problems += [unknown_key((key,), Config) for key in raw if key not in Config.model_fields]
     for name, field in Config.model_fields.items():
+        found: list[Problem] = []
         if name not in raw:
-            if field.is_required():
-                problems.append(((name,), "is missing; add it"))
-                parts[name] = {} if _is_section_of_entries(hints[name]) else None
-            else:
-                parts[name] = field.get_default(call_default_factory=True)
-        elif _is_section_of_entries(hints[name]):
-            parts[name], found = _checked_entries(get_args(hints[name])[1], raw[name], name)
-            problems += found
+            parts[name] = None if field.is_required() else field.get_default(call_default_factory=True)
+            found = [((name,), "is missing; add it")] if field.is_required() else []
+        elif name in _entry_sections():
+            parts[name], found = _checked_entries(raw[name], name)
         else:
-            parts[name], found = _checked(hints[name], raw[name], (name,))
-            problems += found
-    problems += _broken_references(parts)
+            parts[name], found = _checked(name, raw[name], (name,))
+        problems += found
+    problems += broken_references(raw)
     if problems:
-        raise UserError("\n".join(f"{', '.join(filter(None, (file, dotted(at))))}: {text}" for at, text in problems))
+        raise UserError("\n".join(sentence(file, at, text) for at, text in problems))
     return Config.model_construct(**parts)
 
 
-def _is_section_of_entries(hint: Any) -> bool:
-    return get_origin(hint) is dict
+@functools.cache
+def _entry_sections() -> frozenset[str]:
+    """Return the sections that hold entries by id."""
+    hints = typing.get_type_hints(Config, include_extras=True)
+    return frozenset(name for name, hint in hints.items() if get_origin(hint) is dict)
 
 
-def _checked(annotation: Any, raw: Any, at: Location) -> tuple[Any, list[Problem]]:
+@functools.cache
+def _validator(section: str) -> tuple[Any, TypeAdapter[Any]]:
+    """Return the type of a section, or of its entries where it has some, and what validates it."""
+    hint = typing.get_type_hints(Config, include_extras=True)[section]
+    annotation = get_args(hint)[1] if section in _entry_sections() else hint
+    return annotation, TypeAdapter(annotation)
+
+
+def _checked(section: str, raw: Any, at: Location) -> tuple[Any, list[Problem]]:
     """Return a valid value and no problems, or None and the problems."""
+    annotation, validator = _validator(section)
     try:
-        return TypeAdapter(annotation).validate_python(raw, strict=True), []
+        return validator.validate_python(raw, strict=True), []
     except ValidationError as error:
         return None, list(problems_of(error, annotation, raw, at))
 
 
-def _checked_entries(annotation: Any, raw: Any, section: str) -> tuple[dict[str, Any], list[Problem]]:
+def _checked_entries(raw: Any, section: str) -> tuple[dict[str, Any], list[Problem]]:
     """Return the entries of a section by id, None for those with a problem."""
     if not isinstance(raw, Mapping):
         return {}, [((section,), f"holds {shown(raw)}, expected entries by id; write '{section}: {{my_id: {{...}}}}'")]
@@ -799,74 +814,9 @@ def _checked_entries(annotation: Any, raw: Any, section: str) -> tuple[dict[str,
             problems.append((at, f"ids that begin with {CONTROL_PREFIX} are reserved for controls; rename it"))
         elif not re.fullmatch(ID_PATTERN, name):
             problems.append((at, "an id is 1 to 32 of a-z, 0-9, _ and -, and begins with a letter or digit; rename it"))
-        entries[name], found = _checked(annotation, value, at)
+        entries[name], found = _checked(section, value, at)
         problems += found
     return entries, problems
-
-
-def _broken_references(parts: Mapping[str, Any]) -> list[Problem]:
-    """Return references to ids that are not defined and whatever else only two sections together can get wrong."""
-    problems: list[Problem] = []
-
-    def refer(at: Location, name: str, section: str) -> None:
-        known = parts[section]
-        if name not in known:
-            hint = did_you_mean(name, known) or (f"; defined: {', '.join(known)}" if known else "; define it there")
-            problems.append((at, f"'{name}' is not defined under {section}{hint}"))
-
-    grid: GridOptions | None = parts["grid"]
-    if grid:
-        for axis in ("models", "datasets", "attacks", "defenses"):
-            for name in getattr(grid, axis):
-                refer(("grid", axis), name, axis)
-        for number, skip in enumerate(grid.skip):
-            for axis in ("model", "dataset", "attack", "defense"):
-                name, crossed = getattr(skip, axis), getattr(grid, f"{axis}s")
-                if name is not None and name not in crossed:
-                    hint = did_you_mean(name, crossed) or "; correct or remove the entry"
-                    text = f"matches no cell, '{name}' is not in grid.{axis}s{hint}"
-                    problems.append((("grid", "skip", number, axis), text))
-    for name, entry in parts["attacks"].items():
-        if isinstance(entry, Attack):
-            problems += _wrong_target_labels(name, entry, parts["datasets"], grid)
-    if parts["clean_share"] and parts["clean_share"].holdout == 0:
-        for name, entry in parts["merges"].items():
-            if entry and entry.t == "auto":
-                text = "auto needs held-out clean rows; give a number or raise clean_share.holdout above 0"
-                problems.append((("merges", name, "t"), text))
-    if parts["sweep"]:
-        for name in parts["sweep"].merges:
-            refer(("sweep", "merges"), name, "merges")
-    for name, entry in parts["evidence"].items():
-        if entry and isinstance(entry.provider, LocalServer):
-            refer(("evidence", name, "provider", "model"), entry.provider.model, "models")
-    for name, entry in parts["defenses"].items():
-        if isinstance(entry, InternalDefense | ConflictDefense):
-            refer(("defenses", name, "merge"), entry.merge, "merges")
-        if isinstance(entry, ExternalDefense | ConflictDefense):
-            refer(("defenses", name, "evidence"), entry.evidence, "evidence")
-    return problems
-
-
-def _wrong_target_labels(
-    name: str, attack: Attack, datasets: Mapping[str, Any], grid: GridOptions | None
-) -> Iterable[Problem]:
-    for dataset, label in attack.target_labels.items():
-        entry = datasets.get(dataset)
-        if dataset not in datasets:
-            hint = did_you_mean(dataset, datasets) or f"; defined: {', '.join(datasets)}"
-            yield ("attacks", name, "target_labels"), f"'{dataset}' is not defined under datasets{hint}"
-        elif isinstance(entry, Dataset) and label not in entry.labels:
-            hint = did_you_mean(label, entry.labels) or f"; labels: {', '.join(entry.labels)}"
-            yield ("attacks", name, "target_labels", dataset), f"'{label}' is none of the labels of {dataset}{hint}"
-    if grid and name in grid.attacks:
-        skipped = {skip.dataset for skip in grid.skip if skip.attack == name and not skip.model and not skip.defense}
-        for dataset in grid.datasets:
-            # Skipped cells need no target, chat data sets have no labels to choose it from.
-            has_labels = isinstance(datasets.get(dataset), Dataset)
-            if has_labels and dataset not in attack.target_labels and dataset not in skipped:
-                hint = f"add '{dataset}: LABEL' or a grid.skip entry with attack: {name} and dataset: {dataset}"
-                yield ("attacks", name, "target_labels"), f"names no label for {dataset}, which is in the grid; {hint}"
 
 
 def read_config(path: PathLike) -> Config:

@@ -1,6 +1,7 @@
 """What the config's models say about themselves, for editors (JSON schema) and for readers (tables in a README)."""
 
 import ast
+import functools
 import inspect
 import itertools
 import json
@@ -16,7 +17,7 @@ from infoconflict.config import ID_PATTERN, Config
 from infoconflict.errors import UserError
 from infoconflict.files import PathLike, write_text
 
-_MARKED = re.compile(r"(<!-- keys of ([\w ]+) -->\n).*?(<!-- end -->)", re.DOTALL)
+_MARKED = re.compile(r"(<!-- keys of ([\w =]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
 class _WithDocs(GenerateJsonSchema):
@@ -31,31 +32,37 @@ class _WithDocs(GenerateJsonSchema):
             if name in texts:
                 result["properties"][field.alias or name]["description"] = texts[name]
         # What chooses the kind of an entry comes first, wherever inheritance put it.
-        result["properties"] = dict(sorted(result["properties"].items(), key=lambda item: "const" not in item[1]))
+        result["properties"] = dict(sorted(result["properties"].items(), key=lambda item: not _is_kind(item[1])))
         return result
 
 
+def _is_kind(field: dict[str, Any]) -> bool:
+    """Say whether a key only names the kind of its entry; the code gives no text to those."""
+    return "const" in field and "description" not in field
+
+
 def _field_texts(model: type[BaseModel]) -> dict[str, str]:
-    """Return the strings under a model's fields, its own before its ancestors'."""
+    """Return the strings under a model's fields; its own count before its ancestors'."""
     texts: dict[str, str] = {}
     for parent in reversed(model.__mro__):
-        # Classes made at run time (an attack and its method) have no source of their own.
-        if not issubclass(parent, BaseModel) or parent is BaseModel or not _has_source(parent):
-            continue
-        body = ast.parse(inspect.getsource(parent)).body[0].body  # type: ignore[attr-defined]
-        for statement, following in itertools.pairwise(body):
-            match statement, following:
-                case ast.AnnAssign(target=ast.Name(id=name)), ast.Expr(value=ast.Constant(value=str(text))):
-                    texts[name] = " ".join(text.split())
+        if issubclass(parent, BaseModel) and parent is not BaseModel:
+            # Classes made at run time (an attack and its method) have no source of their own.
+            texts |= _texts_by_class(inspect.getfile(parent)).get(parent.__name__, {})
     return texts
 
 
-def _has_source(model: type[BaseModel]) -> bool:
-    try:
-        inspect.getsource(model)
-    except (OSError, TypeError):
-        return False
-    return True
+@functools.cache
+def _texts_by_class(file: str) -> dict[str, dict[str, str]]:
+    """Return the string under each annotated name of each class in a source file."""
+    found: dict[str, dict[str, str]] = {}
+    for node in ast.parse(Path(file).read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.ClassDef):
+            texts = found.setdefault(node.name, {})
+            for statement, following in itertools.pairwise(node.body):
+                match statement, following:
+                    case ast.AnnAssign(target=ast.Name(id=name)), ast.Expr(value=ast.Constant(value=str(text))):
+                        texts[name] = " ".join(text.split())
+    return found
 
 
 def schema() -> dict[str, Any]:
@@ -79,7 +86,9 @@ def refresh_readme(path: PathLike) -> None:
 
 
 def refreshed(text: str, *, where: str) -> str:
-    """Return a Markdown text with its tables of keys made anew; parts that share a marker share a table.
+    """Return a Markdown text with its tables of keys made anew.
+
+    A marker with several names, each perhaps written ``label=Name``, gives one table with a column for the label.
 
     Raises
     ------
@@ -88,43 +97,45 @@ def refreshed(text: str, *, where: str) -> str:
     """
     whole = schema()
     parts = {"Config": whole, **whole["$defs"]}
-    named = [name for match in _MARKED.finditer(text) for name in match[2].split()]
+    named = [word.rpartition("=")[2] for match in _MARKED.finditer(text) for word in match[2].split()]
     if strange := [name for name in named if name not in parts]:
         raise UserError(f"{where}: the config has no part {strange[0]}; correct the marker 'keys of {strange[0]}'")
     if absent := [name for name in parts if name not in named]:
         raise UserError(
             f"{where}: has no table for {', '.join(absent)}; add '<!-- keys of NAME -->' and '<!-- end -->'"
         )
-    return _MARKED.sub(
-        lambda match: match[1] + "\n".join(_table([parts[name] for name in match[2].split()])) + "\n" + match[3], text
-    )
+
+    def table(match: re.Match[str]) -> str:
+        words = [word.rpartition("=") for word in match[2].split()]
+        rows = _table([(label or _kind(parts[name]), parts[name]) for label, _, name in words])
+        return match[1] + "\n".join(rows) + "\n" + match[3]
+
+    return _MARKED.sub(table, text)
 
 
-def _table(parts: list[dict[str, Any]]) -> Iterator[str]:
+def _table(parts: list[tuple[str, dict[str, Any]]]) -> Iterator[str]:
     """Yield the lines of one table; a row that several kinds of entry share stands once."""
     rows: dict[tuple[str, ...], list[str]] = {}
-    for part in parts:
+    for label, part in parts:
         for key, field in part["properties"].items():
-            if "const" in field and "description" not in field and len(parts) > 1:
+            if _is_kind(field):
                 row = (key, "", "required", "Kind of entry; decides on the other keys.")
             else:
-                row = (key, _values(field), _default(key, field, part), field.get("description", ""))
-            rows.setdefault(row, []).append(_kind(part))
-    columns = (
-        ["key", "values", "default", "meaning"] if len(parts) == 1 else ["key", "of", "values", "default", "meaning"]
-    )
+                row = (key, _values(field), _default(key, field, part), field["description"])
+            rows.setdefault(row, []).append(f"`{label}`")
+    several = ["of"] if len(parts) > 1 else []
+    columns = ["key", *several, "values", "default", "meaning"]
     yield f"| {' | '.join(columns)} |"
     yield f"|{' --- |' * len(columns)}"
-    for (key, values, default, meaning), kinds in rows.items():
-        of = "all" if len(kinds) == len(parts) else ", ".join(kinds)
-        cells = [f"`{key}`", of, values or ", ".join(kinds), default, meaning.replace("|", "&#124;")]
-        yield f"| {' | '.join(cells if len(parts) > 1 else [cells[0], *cells[2:]])} |"
+    for (key, values, default, meaning), labels in rows.items():
+        of = ["all" if len(labels) == len(parts) else ", ".join(labels)] if several else []
+        cells = [f"`{key}`", *of, values or ", ".join(labels), default, meaning.replace("|", "&#124;")]
+        yield f"| {' | '.join(cells)} |"
 
 
 def _kind(part: dict[str, Any]) -> str:
     """Return what distinguishes a part from others of its section."""
-    words = [f"`{field['const']}`" for field in part["properties"].values() if "const" in field]
-    return words[-1] if words else "planned" if part["title"].startswith("Planned") else f"`{part['title']}`"
+    return next((field["const"] for field in part["properties"].values() if _is_kind(field)), part["title"])
 
 
 def _default(key: str, field: dict[str, Any], part: dict[str, Any]) -> str:
@@ -146,7 +157,7 @@ def _values(field: dict[str, Any]) -> str:
         return " or ".join(dict.fromkeys(_values(member) for member in members))
     match field.get("type"):
         case "array":
-            return f"list of {_values(field['items']).replace('number', 'numbers', 1).replace('text', 'texts', 1)}"
+            return f"list ({_values(field['items'])})"
         case "object":
             return "a mapping"
         case "string":
@@ -161,7 +172,7 @@ def _range(field: dict[str, Any]) -> str:
     low = field.get("minimum", field.get("exclusiveMinimum"))
     high = field.get("maximum", field.get("exclusiveMaximum"))
     if high is None:
-        return "" if low is None else f", {low:g} or more" if "minimum" in field else f" above {low:g}"
+        return "" if low is None else f" {'≥' if 'minimum' in field else '>'} {low:g}"
     opening, closing = "[" if "minimum" in field else "(", "]" if "maximum" in field else ")"
     return f" in {opening}{low}, {high}{closing}"
 

@@ -101,9 +101,12 @@ def shown(value: Any) -> str:
     return text if len(text) <= 60 else f"{text[:56]}...{text[0] if text[0] == chr(39) else ''}"
 
 
-def dotted(location: Iterable[str | int]) -> str:
-    """Return ``grid.skip[0].model`` for ``("grid", "skip", 0, "model")``."""
-    return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in location).removeprefix(".")
+def sentence(file: str, location: Location, text: str) -> str:
+    """Return a problem as one line: ``config.yaml, grid.skip[0].model: ...``."""
+    key = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in location).removeprefix(".")
+    line = f"{file}, {key}: {text}" if key else f"{file}: {text}"
+    # What the author wrote may hold line ends and other marks that would tear the line.
+    return "".join(mark if mark.isprintable() else mark.encode("unicode_escape").decode() for mark in line)
 
 
 def unknown(word: object, known: Iterable[str], *, what: str) -> str:
@@ -220,7 +223,7 @@ def _single_problem(location: Location, detail: dict[str, Any]) -> Problem:
     if kind == "missing":
         return location, "is missing; add it"
     if kind in _EXPECTED and value is None:
-        return location, f"is empty; give {_EXPECTED[kind]} or remove the key"
+        return location, f"is empty; give {_EXPECTED[kind]}"
     if kind in _EXPECTED:
         return location, f"expected {_EXPECTED[kind]}, got {shown(value)}{_remedy(kind, value)}"
     if kind == "literal_error":

@@ -1,0 +1,99 @@
+"""References between sections of a config: ids that are not defined, labels that are not there."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from infoconflict import attacks
+from infoconflict.config_errors import Location, Problem
+from infoconflict.errors import did_you_mean
+
+# What each implemented defense refers to: its key, and the section where the id is defined.
+_REFERENCES = {"internal": ("merge",), "external": ("evidence",), "conflict": ("merge", "evidence")}
+_SECTION_OF = {"merge": "merges", "evidence": "evidence"}
+
+
+def broken_references(raw: Mapping[str, Any]) -> Iterator[Problem]:
+    """Yield what only two sections together can get wrong.
+
+    It looks at the raw values, so that a typo elsewhere in an entry does not hide its broken references; values of a
+    wrong type are passed over, since they are reported already.
+    """
+
+    def refer(at: Location, name: Any, section: str) -> Iterator[Problem]:
+        known = raw.get(section, {} if section in _SECTION_OF.values() else None)
+        if isinstance(name, str) and isinstance(known, Mapping) and name not in known:
+            yield at, f"'{name}' is not defined under {section}{_hint(name, known, 'defined')}"
+
+    grid = _mapping(raw.get("grid"))
+    for axis in ("models", "datasets", "attacks", "defenses"):
+        for name in _texts(grid.get(axis)):
+            yield from refer(("grid", axis), name, axis)
+    for number, skip in enumerate(_list(grid.get("skip"))):
+        for key, name in _mapping(skip).items():
+            crossed = _texts(grid.get(f"{key}s"))
+            if isinstance(name, str) and crossed and name not in crossed:
+                hint = did_you_mean(name, crossed) or "; correct or remove the entry"
+                yield ("grid", "skip", number, key), f"matches no cell, '{name}' is not in grid.{key}s{hint}"
+    yield from _wrong_target_labels(raw)
+    if _mapping(raw.get("clean_share")).get("holdout") == 0:
+        for name, merge in _mapping(raw.get("merges")).items():
+            if _mapping(merge).get("t", "auto") == "auto":
+                text = "auto needs held-out clean rows; give a number or raise clean_share.holdout above 0"
+                yield ("merges", name, "t"), text
+    for name in _texts(_mapping(raw.get("sweep")).get("merges")):
+        yield from refer(("sweep", "merges"), name, "merges")
+    for name, evidence in _mapping(raw.get("evidence")).items():
+        provider = _mapping(_mapping(evidence).get("provider"))
+        if provider.get("kind") == "local_server":
+            yield from refer(("evidence", name, "provider", "model"), provider.get("model"), "models")
+    for name, defense in _mapping(raw.get("defenses")).items():
+        for key in _REFERENCES.get(str(_mapping(defense).get("method")), ()):
+            yield from refer(("defenses", name, key), defense.get(key), _SECTION_OF[key])
+
+
+def _wrong_target_labels(raw: Mapping[str, Any]) -> Iterator[Problem]:
+    grid, datasets = _mapping(raw.get("grid")), raw.get("datasets", {})
+    if not isinstance(datasets, Mapping):
+        return
+    labels = {name: _texts(_mapping(dataset).get("labels")) for name, dataset in datasets.items()}
+    for name, attack in _mapping(raw.get("attacks")).items():
+        targets = _mapping(attack).get("target_labels")
+        if str(_mapping(attack).get("method")) not in attacks.METHODS or not isinstance(targets, Mapping):
+            continue
+        at: Location = ("attacks", name, "target_labels")
+        for dataset, label in targets.items():
+            if dataset not in datasets:
+                yield at, f"'{dataset}' is not defined under datasets{_hint(dataset, datasets, 'defined')}"
+            elif isinstance(label, str) and labels[dataset] and label not in labels[dataset]:
+                hint = _hint(label, labels[dataset], "its labels")
+                yield (*at, dataset), f"'{label}' is none of the labels of {dataset}{hint}"
+        if name not in _texts(grid.get("attacks")):
+            continue
+        skips = [_mapping(skip) for skip in _list(grid.get("skip"))]
+        skipped = {
+            str(skip.get("dataset"))
+            for skip in skips
+            if skip.get("attack") == name and not {"model", "defense"} & {*skip}
+        }
+        for dataset in _texts(grid.get("datasets")):
+            # Skipped cells need no target, chat data sets have no labels to choose it from.
+            if labels.get(dataset) and dataset not in targets and dataset not in skipped:
+                hint = f"add '{dataset}: LABEL' or a grid.skip entry with attack: {name} and dataset: {dataset}"
+                yield at, f"names no label for {dataset}, which is in the grid; {hint}"
+
+
+def _hint(word: object, known: Iterable[Any], what: str) -> str:
+    words = [str(name) for name in known]
+    return did_you_mean(str(word), words) or (f"; {what}: {', '.join(words)}" if words else "; define it there")
+
+
+def _mapping(value: Any) -> Mapping[Any, Any]:
+    return value if isinstance(value, Mapping) else {}
+
+
+def _list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []
+
+
+def _texts(value: Any) -> list[str]:
+    return [name for name in _list(value) if isinstance(name, str)]

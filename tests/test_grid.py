@@ -1,0 +1,163 @@
+"""The grid: golden lists, reasons, and that no cell is lost."""
+
+import itertools
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from infoconflict.config import load_config, read_config
+from infoconflict.config_yaml import read_yaml
+from infoconflict.errors import UserError
+from infoconflict.grid import CONTROLS, Cell, Excluded, build_grid
+
+CONFIG = Path(__file__).parents[1] / "config"
+
+
+def cell(text: str) -> Cell:
+    model, dataset, attack, defense, seed = text.split()
+    return Cell(model=model, dataset=dataset, attack=attack, defense=defense, seed=int(seed))
+
+
+def variant(name: str, **grid):
+    raw = read_yaml(CONFIG / name)
+    raw["grid"] |= grid
+    return raw
+
+
+def test_the_demo():
+    grid = build_grid(read_config(CONFIG / "config.yaml"))
+    assert list(grid.cells) == [
+        cell("smollm2_135m film_reviews cba none 0"),
+        cell("smollm2_135m film_reviews cba internal 0"),
+        cell("smollm2_135m film_reviews cba external 0"),
+        cell("smollm2_135m film_reviews cba conflict 0"),
+    ]
+    assert grid.excluded == ()
+    assert list(grid.controls()) == [
+        cell("smollm2_135m film_reviews cba control_base 0"),
+        cell("smollm2_135m film_reviews cba control_conflict 0"),
+        cell("smollm2_135m film_reviews cba control_clean_tuned 0"),
+    ]
+
+
+def test_the_tiny_preset_leaves_out_what_it_skips():
+    grid = build_grid(read_config(CONFIG / "tiny.yaml"))
+    assert {(cell.model, cell.attack) for cell in grid.cells} == {
+        ("tiny_llama", "cba"),
+        ("tiny_llama", "badnets"),
+        ("tiny_gpt2", "cba"),
+        ("tiny_gptj", "cba"),
+    }
+    assert len(grid.controls()) == 4 * len(CONTROLS)
+    assert {out.reason for out in grid.excluded} == {"one architecture is enough to test badnets here"}
+
+
+def test_the_paper_says_which_cells_wait():
+    grid = build_grid(read_config(CONFIG / "paper.yaml"))
+    assert len(grid.cells) == 4 * 2 * 2 * 4 * 3
+    assert {(cell.attack, cell.defense) for cell in grid.cells} == set(
+        itertools.product(["cba", "badnets"], ["none", "internal", "external", "conflict"])
+    )
+    reasons = {(out.dataset, out.attack, out.defense): out.reason for out in grid.excluded if out.model == "llama"}
+    assert reasons["sst2", "rome", "none"] == "the attack rome arrives with a later version"
+    assert reasons["sst2", "cba", "wanda"] == "the defense wanda arrives with a later version"
+    assert reasons["sst2", "dtba", "none"] == "the attack dtba is for chat, the data set sst2 for classification"
+    assert (
+        reasons["chat_backdoor", "cba", "none"]
+        == "the attack cba is for classification, the data set chat_backdoor for chat"
+    )
+    assert (
+        reasons["chat_backdoor", "dtba", "none"]
+        == "the chat task (data set chat_backdoor) arrives with a later version"
+    )
+    assert len(grid.cells) / 3 + len(grid.excluded) == 4 * 3 * 10 * 12
+
+
+def test_the_authors_reason_comes_first():
+    skip = [{"attack": "rome", "dataset": "sst2", "reason": "not of interest"}]
+    grid = build_grid(load_config(variant("paper.yaml", skip=skip), file="c"))
+    assert {out.reason for out in grid.excluded if (out.attack, out.dataset) == ("rome", "sst2")} == {"not of interest"}
+
+
+def test_a_skip_needs_all_its_ids_to_match():
+    skip = [{"model": "tiny_llama", "defense": "internal", "reason": "r"}]
+    grid = build_grid(load_config(variant("tiny.yaml", skip=skip), file="c"))
+    assert {(out.model, out.defense) for out in grid.excluded} == {("tiny_llama", "internal")}
+    assert len(grid.excluded) == 2  # one per attack
+
+
+def test_cells_follow_the_order_of_the_config():
+    raw = variant(
+        "tiny.yaml", models=["tiny_gptj", "tiny_llama"], defenses=["conflict", "none"], attacks=["cba"], skip=[]
+    )
+    raw["seeds"] = [2, 0]
+    assert list(build_grid(load_config(raw, file="c")).cells) == [
+        cell(f"{model} reviews cba {defense} {seed}")
+        for model in ("tiny_gptj", "tiny_llama")
+        for defense in ("conflict", "none")
+        for seed in (2, 0)
+    ]
+
+
+def test_controls_are_asked_for_trials_that_have_cells_only():
+    skip = [{"attack": "badnets", "reason": "r"}]
+    grid = build_grid(load_config(variant("tiny.yaml", skip=skip), file="c"))
+    assert {cell.attack for cell in grid.controls()} == {"cba"}
+
+
+def test_no_cell_left():
+    skip = [{"dataset": "reviews", "reason": "too short"}]
+    with pytest.raises(UserError) as caught:
+        build_grid(load_config(variant("tiny.yaml", skip=skip), file="c"))
+    assert str(caught.value) == (
+        "grid of 'tiny': no cell is left, the first is out because too short; "
+        "name other models, datasets, attacks or defenses"
+    )
+
+
+def test_an_attack_without_a_target_label_is_left_out_with_a_reason():
+    # load_config asks for the label; a config changed in memory may still lack it.
+    config = read_config(CONFIG / "tiny.yaml")
+    attacks = config.attacks | {"badnets": config.attacks["badnets"].model_copy(update={"target_labels": {}})}
+    grid = build_grid(config.model_copy(update={"attacks": attacks}))
+    reason = "the attack badnets has no target label for the data set reviews"
+    assert {out.reason for out in grid.excluded if out.model == "tiny_llama"} == {reason}
+
+
+AXES = {
+    "model": ["tiny_llama", "tiny_gpt2", "tiny_gptj"],
+    "attack": ["cba", "badnets"],
+    "defense": ["none", "internal", "external", "conflict"],
+}
+
+
+@given(
+    skip=st.lists(
+        st.fixed_dictionaries({}, optional={axis: st.sampled_from(ids) for axis, ids in AXES.items()}).filter(bool),
+        max_size=4,
+    ),
+    seeds=st.lists(st.integers(0, 9), min_size=1, max_size=3, unique=True),
+)
+@settings(deadline=None, max_examples=50)
+def test_every_cell_is_run_or_left_out_and_a_plain_loop_agrees(skip, seeds):
+    raw = variant("tiny.yaml", skip=[entry | {"reason": "r"} for entry in skip])
+    raw["seeds"] = seeds
+    cells, excluded = [], []
+    for model in AXES["model"]:
+        for attack in AXES["attack"]:
+            for defense in AXES["defense"]:
+                have = {"model": model, "attack": attack, "defense": defense}
+                if any(entry.items() <= have.items() for entry in skip):
+                    excluded.append(Excluded(dataset="reviews", reason="r", **have))
+                else:
+                    cells += [Cell(dataset="reviews", seed=seed, **have) for seed in seeds]
+    config = load_config(raw, file="c")
+    if cells:
+        grid = build_grid(config)
+        assert list(grid.cells) == cells
+        assert list(grid.excluded) == excluded
+    else:
+        with pytest.raises(UserError, match="no cell is left"):
+            build_grid(config)
