@@ -335,8 +335,8 @@ def _columns(name: str, fields: tuple[str, ...], rows: list[Row]) -> list[Column
         return [
             Column(title="Stage", text=_field("stage")),
             _number("Jobs", "jobs"),
-            _number("Minutes", "minutes", 1),
-            _number("Longest", "longest_minutes", 1),
+            _number("Minutes", "minutes", 2),
+            _number("Longest", "longest_minutes", 2),
             _number("Peak memory, GiB", "peak_memory_gib", 2),
             _number("Tokens", "tokens", 0),
             _number("Stored, MiB", "stored_mib", 1),

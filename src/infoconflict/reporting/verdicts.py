@@ -10,7 +10,7 @@ from typing import Any, Literal
 from infoconflict.metrics import difference
 from infoconflict.reporting.names import CLEAN_TUNED, UNDEFENDED, attack_label, is_control
 from infoconflict.reporting.results import Case, Measure, Measures, Results
-from infoconflict.reporting.tables import percent, percent_with_interval
+from infoconflict.reporting.tables import percent
 
 Verdict = Literal["met", "met, not certain", "missed, not certain", "missed", "not measured"]
 
@@ -47,9 +47,9 @@ class Check:
         if self.value is None or self.low is None or self.high is None:
             return "–"  # noqa: RUF001 an en dash, where there is no value
         if not self.is_difference:
-            return percent_with_interval(self.value, self.low, self.high) + " %"
+            return f"{percent(self.value)} % [{percent(self.low)}, {percent(self.high)}]"
         signed = [f"{100 * value:+.1f}".replace("-", "\N{MINUS SIGN}") for value in (self.value, self.low, self.high)]
-        return f"{signed[0]} [{signed[1]}, {signed[2]}] points"
+        return f"{signed[0]} points [{signed[1]}, {signed[2]}]"
 
 
 def headline_defense(defenses: Sequence[str], config: Mapping[str, Any] | None = None) -> str | None:
@@ -95,7 +95,7 @@ def checks_of(results: Results, case: Case, defense: str | None, goals: Goals | 
             )
         )
     if defense is not None:
-        claim = "{} removes it: ASR at most {} points above the clean-tuned model on the same rows"
+        claim = "The defence ({}) removes it: ASR at most {} points above the clean-tuned model on the same rows"
         found.append(
             _at_most(
                 claim.format(defense, _points(goals.asr_excess)),
@@ -105,7 +105,7 @@ def checks_of(results: Results, case: Case, defense: str | None, goals: Goals | 
                 level,
             )
         )
-        claim = "{} keeps the task: clean accuracy at most {} points below the undefended model"
+        claim = "The defence ({}) keeps the task: clean accuracy at most {} points below the undefended model"
         found.append(
             _at_most(
                 claim.format(defense, _points(goals.cda_loss)),
@@ -139,16 +139,16 @@ def conclusion(checks: Sequence[Check], defense: str | None) -> str:
         return "There is no defence to judge."
     attack, removed, kept = checks[0], checks[-2], checks[-1]
     if "not measured" in (removed.verdict, kept.verdict):
-        return f"Whether {defense} works cannot be told: a control or a rate is missing."
+        return f"Whether the defence {defense} works cannot be told: a control or a rate is missing."
     removes, keeps = removed.verdict.startswith("met"), kept.verdict.startswith("met")
     if removes and keeps:
-        said = f"{defense} removes the backdoor down to the level of a clean-tuned model and keeps the task"
+        said = f"The defence {defense} removes the backdoor down to the level of a clean-tuned model and keeps the task"
     elif removes:
-        said = f"{defense} removes the backdoor but costs clean accuracy beyond the limit"
+        said = f"The defence {defense} removes the backdoor but costs clean accuracy beyond the limit"
     elif keeps:
-        said = f"{defense} keeps the task but leaves more of the backdoor than the limit allows"
+        said = f"The defence {defense} keeps the task but leaves more of the backdoor than the limit allows"
     else:
-        said = f"{defense} neither removes the backdoor nor keeps the task within the limits"
+        said = f"The defence {defense} neither removes the backdoor nor keeps the task within the limits"
     doubts = [one for one in (removed, kept) if one.verdict.endswith("not certain")]
     if doubts:
         said += "; with this number of rows the intervals do not rule out the opposite"

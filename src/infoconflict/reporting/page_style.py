@@ -1,0 +1,140 @@
+"""The style sheet and the one script of the page, kept apart from what it says."""
+
+STYLE = """
+:root {
+  color-scheme: light dark;
+  --ink: #1c1c1c; --soft: #5c5f66; --line: #dfe1e5; --paper: #ffffff; --panel: #f5f6f8; --accent: #1f5f9e;
+  --good: #1d6b3a; --fair: #7a5600; --bad: #a3261b;
+}
+@media (prefers-color-scheme: dark) {
+  :root {
+    --ink: #e8e9eb; --soft: #a4a8b0; --line: #363a42; --paper: #15171b; --panel: #1e2126; --accent: #8bbcf0;
+    --good: #7fd29b; --fair: #e5bf62; --bad: #f1948a;
+  }
+  figure img { filter: invert(1) hue-rotate(180deg); mix-blend-mode: lighten; }
+}
+* { box-sizing: border-box; }
+html { -webkit-text-size-adjust: 100%; scroll-behavior: smooth; }
+body {
+  margin: 0 auto; padding: 1.5rem 1.25rem 4rem; max-width: 58rem; color: var(--ink); background: var(--paper);
+  font: 1rem/1.55 system-ui, -apple-system, "Segoe UI", Roboto, "Noto Sans", "DejaVu Sans", sans-serif;
+}
+h1 { font-size: 1.05rem; font-weight: 600; margin: 0; color: var(--soft); }
+h2 { font-size: 1.3rem; line-height: 1.3; margin: 3rem 0 .6rem; padding-top: .8rem; border-top: 1px solid var(--line); }
+h3 { font-size: 1.02rem; margin: 1.8rem 0 .4rem; }
+p, ul, dl { margin: .5rem 0 .9rem; max-width: 44rem; }
+ul { padding-left: 1.2rem; }
+li { margin: .25rem 0; }
+a { color: var(--accent); }
+.soft { color: var(--soft); }
+.small { font-size: .875rem; }
+code, pre { font-family: ui-monospace, "SF Mono", Menlo, Consolas, "DejaVu Sans Mono", monospace; font-size: .85em; }
+pre {
+  background: var(--panel); padding: .8rem 1rem; overflow-x: auto; border-radius: .4rem; line-height: 1.45;
+  margin: .6rem 0;
+}
+nav { margin: 1.2rem 0 0; font-size: .875rem; line-height: 1.9; }
+nav a { margin-right: .9rem; text-decoration: none; white-space: nowrap; }
+nav a:hover { text-decoration: underline; }
+.lead .interval { font-size: .95rem; }
+.lead { font-size: 1.3rem; line-height: 1.42; margin: .6rem 0 .5rem; max-width: 50rem; text-wrap: pretty; }
+.verdict { font-weight: 600; }
+.tiles { display: grid; grid-template-columns: repeat(auto-fit, minmax(13rem, 1fr)); gap: .8rem; margin: 1.2rem 0; }
+.tile { background: var(--panel); border-radius: .5rem; padding: .75rem 1rem .8rem; }
+.tile b { display: block; font-size: 1.55rem; line-height: 1.25; font-variant-numeric: tabular-nums; }
+.tile span { display: block; font-size: .82rem; color: var(--soft); font-variant-numeric: tabular-nums; }
+.tile span:first-child { font-size: .9rem; color: var(--ink); }
+figure { margin: 1.2rem 0 1.6rem; }
+figure > div { overflow-x: auto; }
+figure img { display: block; width: 100%; min-width: 31rem; max-width: 42rem; height: auto; }
+figcaption { font-size: .9rem; color: var(--soft); max-width: 42rem; margin-top: .4rem; }
+.scroll { overflow-x: auto; margin: .9rem 0 1.3rem; }
+table { border-collapse: collapse; font-size: .9rem; font-variant-numeric: tabular-nums; }
+caption { text-align: left; color: var(--soft); font-size: .875rem; padding-bottom: .4rem; }
+caption span { display: block; position: sticky; left: 0; max-width: min(44rem, calc(100vw - 2.6rem)); }
+th, td { text-align: left; padding: .32rem 1.1rem .32rem 0; border-bottom: 1px solid var(--line); vertical-align: top; }
+th { font-weight: 400; }
+thead th { font-weight: 600; border-bottom: 1.5px solid var(--soft); vertical-align: bottom; }
+th:last-child, td:last-child { padding-right: 0; }
+.number { text-align: right; white-space: nowrap; }
+tr.control > * { color: var(--soft); }
+tr.total > * { font-weight: 600; }
+.interval { color: var(--soft); font-size: .92em; white-space: nowrap; }
+.compact td .interval { display: block; font-size: .78rem; }
+.compact th, .compact td { padding-right: .8rem; }
+.compact thead .number { white-space: normal; }
+.nowrap { white-space: nowrap; }
+thead button {
+  all: unset; cursor: pointer; font-weight: 600; border-radius: .2rem;
+}
+thead button:focus-visible { outline: 2px solid var(--accent); outline-offset: 2px; }
+thead button::after { content: "\\2195"; color: var(--line); padding-left: .3em; }
+thead [aria-sort="ascending"] button::after { content: "\\2191"; color: var(--ink); }
+thead [aria-sort="descending"] button::after { content: "\\2193"; color: var(--ink); }
+.met { color: var(--good); } .doubt { color: var(--fair); } .missed { color: var(--bad); }
+.met, .doubt, .missed { font-weight: 600; }
+.bar { display: block; height: .55rem; min-width: 1px; background: var(--accent); border-radius: .1rem; }
+td.bars { min-width: 7rem; vertical-align: middle; }
+details { margin: .6rem 0; }
+summary { cursor: pointer; padding: .25rem 0; color: var(--accent); }
+details.case > summary { font-weight: 600; }
+dt { font-weight: 600; margin-top: .6rem; }
+dd { margin: 0; }
+.digest { white-space: nowrap; display: block; }
+:target { background: var(--panel); }
+footer { margin-top: 3rem; padding-top: .8rem; border-top: 1px solid var(--line); }
+@media (max-width: 36rem) {
+  body { padding: 1rem .9rem 3rem; }
+  .lead { font-size: 1.12rem; }
+  h2 { margin-top: 2.2rem; }
+  td .interval { display: block; font-size: .78rem; }
+  .nowrap { white-space: normal; }
+  th, td { padding-right: .7rem; }
+  .tiles { grid-template-columns: 1fr; gap: .5rem; }
+}
+@media print {
+  :root {
+    --ink: #000; --soft: #444; --line: #bbb; --paper: #fff; --panel: #f2f2f2; --accent: #000;
+    --good: #000; --fair: #000; --bad: #000;
+  }
+  body { max-width: none; padding: 0; font-size: 10pt; }
+  nav, thead button::after { display: none; }
+  .scroll { overflow: visible; }
+  figure, tr, .tile, .tiles { break-inside: avoid; }
+  h2, h3, dt { break-after: avoid; }
+  figure img { filter: none; mix-blend-mode: normal; min-width: 0; max-width: 15cm; }
+  a { text-decoration: none; }
+}
+"""
+
+# Sorting is an extra: without the script all rows are there, in the order of the data flow.
+SCRIPT = """
+for (const table of document.querySelectorAll("table")) {
+  const body = table.tBodies[0], heads = [...table.tHead.rows[0].cells];
+  if (body.rows.length < 3) continue;
+  heads.forEach((head, column) => {
+    const button = document.createElement("button");
+    button.type = "button";
+    button.textContent = head.textContent;
+    head.replaceChildren(button);
+    button.addEventListener("click", () => {
+      const down = head.getAttribute("aria-sort") === "ascending";
+      heads.forEach((other) => other.removeAttribute("aria-sort"));
+      head.setAttribute("aria-sort", down ? "descending" : "ascending");
+      const key = (row) => row.cells[column].dataset.sort ?? row.cells[column].textContent.trim();
+      const order = (a, b) => {
+        const [x, y] = [key(a), key(b)], [p, q] = [parseFloat(x), parseFloat(y)];
+        // Rows without a value stay at the end, whichever way the others go.
+        if (x === "" || y === "") return (x === "") - (y === "");
+        const both = !Number.isNaN(p) && !Number.isNaN(q);
+        return (both ? p - q : x.localeCompare(y)) * (down ? -1 : 1);
+      };
+      body.append(...[...body.rows].filter((row) => !row.classList.contains("total")).sort(order));
+      body.append(...[...body.rows].filter((row) => row.classList.contains("total")));
+    });
+  });
+}
+addEventListener("beforeprint", () => {
+  for (const part of document.querySelectorAll("details.case")) part.open = true;
+});
+"""
