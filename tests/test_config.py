@@ -128,6 +128,10 @@ MISTAKES = [
         {"models/b/revision": " "},
         "c.yaml, models.b.revision: ' ' is not one line of text without spaces around it; correct it",
     ),
+    (
+        {"models/b/revision": "a\nb"},
+        "c.yaml, models.b.revision: 'a\\nb' is not one line of text without spaces around it; correct it",
+    ),
     # wrong types
     ({"name": 7}, "c.yaml, name: expected text, got 7; put it in quotes"),
     (
@@ -287,6 +291,11 @@ MISTAKES = [
     ),
     ({"grid/skip": [{"attack": "cba"}]}, "c.yaml, grid.skip[0].reason: is missing; add it"),
     # two sections together
+    (
+        {"models/b/quantization": "nf4", "training/conflict": {"method": "full"}},
+        "c.yaml, models.b.quantization: nf4 trains adapters only, and training.conflict.method is full; "
+        "write none, or method: lora there",
+    ),
     (
         {"clean_share": {"holdout": 0}},
         "c.yaml, merges.ties.t: auto needs held-out clean rows; give a number or raise clean_share.holdout above 0",
@@ -463,6 +472,7 @@ def test_a_spec_has_every_default_and_nothing_that_cannot_change_a_result():
         "kind": "openai",
         "base_url": "https://api.openai.com/v1",
         "model": "gpt",
+        "api_key_env": "MY_KEY",
         "temperature": 0.7,
         "max_tokens": 128,
     }
@@ -488,6 +498,11 @@ def test_a_skipped_data_set_needs_no_target_label():
     # One that leaves cells in does not excuse it.
     skip[0]["model"] = "a"
     assert len(problems({"attacks/cba/target_labels": {"films": "positive"}, "grid/skip": skip})) == 1
+
+
+def test_an_endpoint_may_need_no_key():
+    config = load_config(edited({"evidence/asked/provider/api_key_env": None}), file="c.yaml")
+    assert config.evidence["asked"].provider.api_key_env is None
 
 
 def test_raw_labels_may_be_numbers():

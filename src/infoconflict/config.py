@@ -554,15 +554,13 @@ class LocalServer(Provider):
 class OpenAI(Provider):
     """Any endpoint that speaks OpenAI's protocol."""
 
-    not_science = Provider.not_science | {"api_key_env"}
-
     kind: Literal["openai"]
     base_url: Line = "https://api.openai.com/v1"
     """Where it is."""
     model: Line
     """The model's name there; the paper asks GPT-3.5."""
-    api_key_env: str = "OPENAI_API_KEY"
-    """Environment variable that holds the key; the key itself never stands in a config."""
+    api_key_env: str | None = "OPENAI_API_KEY"
+    """Environment variable that holds the key, which itself never stands in a config; null: the endpoint needs none."""
 
     @field_validator("base_url")
     @classmethod
@@ -575,9 +573,9 @@ class OpenAI(Provider):
 
     @field_validator("api_key_env")
     @classmethod
-    def _is_variable(cls, name: str) -> str:
+    def _is_variable(cls, name: str | None) -> str | None:
         # The value is not repeated: it may be a key by mistake.
-        if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
+        if name is not None and not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
             raise ValueError("is not the name of an environment variable; name the one that holds the key")
         return name
 

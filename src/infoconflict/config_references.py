@@ -40,6 +40,13 @@ def broken_references(raw: Mapping[str, Any]) -> Iterator[Problem]:
             if _mapping(merge).get("t", "auto") == "auto":
                 text = "auto needs held-out clean rows; give a number or raise clean_share.holdout above 0"
                 yield ("merges", name, "t"), text
+    for name, model in _mapping(raw.get("models")).items():
+        for stage, training in _mapping(raw.get("training")).items():
+            if _mapping(model).get("quantization") == "nf4" and _mapping(training).get("method") == "full":
+                text = (
+                    f"nf4 trains adapters only, and training.{stage}.method is full; write none, or method: lora there"
+                )
+                yield ("models", name, "quantization"), text
     for name in _texts(_mapping(raw.get("sweep")).get("merges")):
         yield from refer(("sweep", "merges"), name, "merges")
     for name, evidence in _mapping(raw.get("evidence")).items():
