@@ -317,7 +317,6 @@ def _read_body(body: str) -> "Reply | _Again":
     reply = Reply(
         status=status,
         text=text,
-        cut=choice.get("finish_reason") == "length",
         prompt_tokens=int(usage.get("prompt_tokens") or 0),
         completion_tokens=int(usage.get("completion_tokens") or 0),
         reason="" if status == "ok" else f"reply is {status}",

@@ -182,7 +182,7 @@ def _row(
     status, text = str(reply.status), ""
     if reply.status == "ok":
         limit = options.get("max_evidence_words", 60)
-        text = clean_evidence(reply.text, labels=labels, max_words=limit, cut=reply.cut)
+        text = clean_evidence(reply.text, labels=labels, max_words=limit)
         status = "ok" if text else "label_leak"
     return Evidence(
         **common,

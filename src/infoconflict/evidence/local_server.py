@@ -23,8 +23,8 @@ from infoconflict.evidence.client import say
 from infoconflict.files import PathLike, read_json
 
 # The kernel ends the server when its parent ends, however that ends (prctl 1: PR_SET_PDEATHSIG). The child asks for it
-# itself: code that runs between fork and exec is not safe beside threads. Elsewhere than on Linux a killed parent leaves a
-# server behind.
+# itself: code that runs between fork and exec is not safe beside threads. Elsewhere than on Linux, a server outlives a
+# killed parent.
 _CHILD = """
 import os, signal, sys
 parent = int(sys.argv.pop(1))
@@ -42,6 +42,9 @@ _ADDRESS = re.compile(r"running on http://127\.0\.0\.1:(\d+)")
 # The cache of continuous batching: 256 blocks of 32 tokens hold 64 questions of 128 tokens with their replies. Left to
 # itself the server takes 60% of the machine's memory. Ours.
 _CPU_CACHE = ("--cb-block-size", "32", "--cb-num-blocks", "256", "--cb-max-batch-tokens", "1024")
+# How long a server may take to end when asked to, before it is forced. Ours.
+GRACE_S = 10.0
+
 # A base model has no chat template; its messages then simply follow each other.
 _PLAIN_TEMPLATE = "{% for message in messages %}{{ message['content'] + '\\n' }}{% endfor %}"
 
@@ -160,8 +163,9 @@ def _start(
     folder: Path, name: str, log: Path, *, threads: int, dtype: str, batching: bool
 ) -> "subprocess.Popen[bytes]":
     # Port 0: the system picks a free one, which no other program can take in between; the log tells which.
-    command = [sys.executable, "-c", _CHILD, str(os.getpid()), "serve", name, "--host", "127.0.0.1", "--port", "0"]
-    command += ["--dtype", dtype]
+    # -P: the folder it runs in is no place to import from.
+    command = [sys.executable, "-P", "-c", _CHILD, str(os.getpid()), "serve", name]
+    command += ["--host", "127.0.0.1", "--port", "0", "--dtype", dtype]
     if batching:
         command += ["--continuous-batching", *(() if _has_gpu() else _CPU_CACHE)]
     hidden = re.compile(r"_proxy$|_API_KEY$|_TOKEN$", re.IGNORECASE)
@@ -220,7 +224,8 @@ def _wait_until_it_answers(
         time.sleep(0.1)
     tail = " | ".join(log.read_text(encoding="utf-8", errors="replace").splitlines()[-8:])
     raise UserError(
-        f"the local server with {model_dir} {why} within {start_timeout_s:.0f} s; correct what its log {log} names: {tail}"
+        f"the local server with {model_dir} {why} within {start_timeout_s:.0f} s; correct what its log {log} names: "
+        f"{tail}"
     )
 
 
@@ -229,14 +234,14 @@ def _last_line(log: Path) -> str:
     return lines[-1].strip() if lines else "its log is empty"
 
 
-def _stop(process: "subprocess.Popen[bytes]", grace_s: float = 10.0) -> None:
+def _stop(process: "subprocess.Popen[bytes]") -> None:
     """End the server's process group: asked first, forced when it does not go."""
     for ending in (signal.SIGTERM, signal.SIGKILL):
         if process.poll() is None:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, ending)
         with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(grace_s)
+            process.wait(GRACE_S)
             return
 
 

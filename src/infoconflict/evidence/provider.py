@@ -33,12 +33,11 @@ class Reply:
     """The answer to one question, after all retries.
 
     ``status`` is ``ok``; ``empty`` or ``garbled`` when the last reply was so; ``failed`` when there was none. Token
-    counts are sums over all attempts, for they are what was paid. ``cut`` says that the reply ended at its longest length.
+    counts are sums over all attempts, for they are what was paid.
     """
 
     status: Status
     text: str = ""
-    cut: bool = False
     attempts: int = 0
     prompt_tokens: int = 0
     completion_tokens: int = 0

@@ -1,0 +1,50 @@
+"""Evidence for one test set as the workflow runs it: questions, provider, rows, card."""
+
+import shutil
+from pathlib import Path
+
+from infoconflict.cards import digest_of_input
+from infoconflict.evidence.collect import collect_evidence
+from infoconflict.files import sha256_of, sha256_of_text
+from infoconflict.jobs import Job
+from infoconflict.lineage import canonical
+from infoconflict.records import Example
+
+
+def collect_for_test_set(job: Job) -> None:
+    """Ask the evidence of every question and write the rule's ``evidence`` and ``card``.
+
+    How the provider is asked (concurrency, time-out, tries) changes no result and comes with the resources.
+    """
+    model_dir = job.input.get("model") or None
+    options = dict(job.spec["evidence"])
+    asked = {name: job.machine[name] for name in ("concurrency", "timeout_s", "max_retries")}
+    kind = options["provider"]["kind"]
+    options["provider"] = options["provider"] | (asked if kind != "recorded" else {})
+    digest = sha256_of_text(
+        canonical(job.spec) + sha256_of(job.input.questions) + (digest_of_input(model_dir) if model_dir else "")
+    )[:24]
+    scratch = job.scratch(digest)
+    details = collect_evidence(
+        [(Example.read(job.input.questions), job.output.evidence)],
+        options=options,
+        labels=job.spec["labels"],
+        scratch=scratch,
+        seed=job.seed,
+        model_dir=model_dir,
+        server_log=Path(job.log).with_suffix(".server.log"),
+        threads=job.threads,
+    )
+    rows = {"evidence": sum(details["rows"].values()), **details["status"]}
+    inputs = {"questions": job.input.questions}
+    inputs |= {name: job.input[name] for name in ("model", "recorded") if job.input.get(name)}
+    job.card.write(
+        job.output.card,
+        inputs=inputs,
+        outputs={"evidence": job.output.evidence},
+        rows=rows,
+        # Seconds and retries stand in the cost or differ from run to run; what was asked and said stays.
+        details={name: value for name, value in details.items() if name not in ("rows", "status")},
+        tokens=details["prompt_tokens"] + details["completion_tokens"],
+    )
+    shutil.rmtree(scratch, ignore_errors=True)
