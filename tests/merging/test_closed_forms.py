@@ -211,7 +211,9 @@ def test_passthrough_worked_example():
     backdoored, conflict = {name: torch.zeros(1) for name in names}, {name: torch.ones(1) for name in names}
     merged = passthrough(backdoored, conflict, t=0.25, num_layers=12, architecture="llama")
     from_the_conflict_model = [name for name in names if merged[name] is conflict[name]]
-    assert from_the_conflict_model == names[:4]  # the embeddings and layers 0, 1, 2; not 10 and 11
+    assert from_the_conflict_model == names[:4]  # the embeddings and layers 0, 1, 2
+    merged = passthrough(backdoored, conflict, t=0.9, num_layers=12, architecture="llama")
+    assert [name for name in names if merged[name] is backdoored[name]] == names[12:]  # layer 11, final norm, output
 
 
 @pytest.mark.parametrize(("t", "number"), [(0.0, 0), (1.0, 15)])
@@ -221,5 +223,5 @@ def test_passthrough_ends_are_the_parents(t, number):
 
 
 def test_passthrough_needs_a_known_architecture():
-    with pytest.raises(UserError, match="passthrough does not know .* 'bloom'"):
+    with pytest.raises(UserError, match=r"passthrough does not know .* 'bloom'"):
         from_conflict("h.0.x", t=0.5, num_layers=2, architecture="bloom")

@@ -1,7 +1,8 @@
 """Merged weights without files, for sweeps over t: only the tensors that a change touches are computed.
 
 All other tensors are the base's in both models, and so in the merged one. The same weights come out of mergekit; tests
-compare the two for all methods and architectures.
+compare the two for all methods and architectures. TIES alone leaves a choice: where the border of its trimming falls on
+equal magnitudes, mergekit may keep others of them (15 of 106 million entries, SmolLM2-135M with two random adapters).
 """
 
 from collections.abc import Callable, Mapping

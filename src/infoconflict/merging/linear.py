@@ -28,7 +28,7 @@ def linear(backdoored: "Tensor", conflict: "Tensor", *, t: float) -> "Tensor":
     Tensor of shape (*weight)
     """
     check_t(t)
-    return (1 - t) * backdoored + t * conflict
+    return (backdoored * (1 - t)).add_(conflict, alpha=t)  # in place: one new tensor instead of three
 
 
 def mergekit_config(*, t: float, out_dtype: str = "float32") -> dict[str, Any]:

@@ -49,11 +49,11 @@ def slerp(backdoored: "Tensor", conflict: "Tensor", *, t: float, cos: float | No
     """
     check_t(t)
     cos = cosine(backdoored, conflict) if cos is None else cos
-    if abs(cos) > NEARLY_PARALLEL:
-        return (1 - t) * backdoored + t * conflict
-    angle = math.acos(cos)
-    weights = [math.sin(share * angle) / math.sin(angle) for share in (1 - t, t)]
-    return weights[0] * backdoored + weights[1] * conflict
+    weights = [1 - t, t]
+    if abs(cos) <= NEARLY_PARALLEL:
+        angle = math.acos(cos)
+        weights = [math.sin(share * angle) / math.sin(angle) for share in weights]
+    return (backdoored * weights[0]).add_(conflict, alpha=weights[1])  # in place: one new tensor instead of three
 
 
 def mergekit_config(*, t: float, out_dtype: str = "float32") -> dict[str, Any]:
