@@ -20,6 +20,7 @@ from infoconflict.metrics import (
     cda,
     cell_metrics,
     cell_name,
+    cost_rows,
     difference,
     ftr,
     invalid_rate,
@@ -343,6 +344,11 @@ def test_columns_and_values(tmp_path, inputs):
         assert (int(row["hits"]), int(row["total"])) == (rate.hits, rate.total)
         assert float(row["rate"]) == pytest.approx(rate.value, abs=1e-6)
         assert (float(row["low"]), float(row["high"])) == pytest.approx(rate.interval(), abs=1e-6)
+
+
+def test_a_card_named_twice_counts_once(inputs):
+    cards = inputs[2]
+    assert cost_rows([*cards, *cards]) == cost_rows(cards)
 
 
 def test_summary_pools_what_cells_hold(tmp_path, inputs):

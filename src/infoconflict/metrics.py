@@ -384,9 +384,9 @@ def write_metrics(
 
 
 def cost_rows(cards: Iterable[PathLike]) -> list[list[str]]:
-    """Return the rows of ``costs.csv``, sorted by stage and cell."""
+    """Return the rows of ``costs.csv``, sorted by stage and cell; a card named twice counts once."""
     rows = []
-    for path in cards:
+    for path in sorted({str(path) for path in cards}):
         card = read_json(path)
         cost = card.get("cost", {})
         row = [

@@ -37,8 +37,8 @@ _FIGURES = {
     "clean-tuned model: an honest model of the same size on the same rows, which a good defence comes close to.",
     "tradeoff": "Each point is a merge at one t, with intervals in both directions. A good merge moves left without "
     "moving down. The ring marks the t that was chosen from the clean share alone.",
-    "merges": "The four merge methods at t = 0.5, as in the paper's released settings, and at the t chosen from the "
-    "clean share.",
+    "merges": "Merge methods at t = 0.5 and at the t chosen from the clean share. The paper does not print its t; the "
+    "released settings of its successor use 0.5.",
     "choice_of_t": "What a defender cannot see (attack success, clean accuracy on test rows) and the one thing that "
     "the choice may use (accuracy on held-out clean rows, grey, with its interval as a band).",
 }
@@ -87,7 +87,7 @@ def write_page(
         What the checks hold the numbers against.
     """
     results = read_results(metrics_dir, chosen_t, confidence=confidence)
-    read_cards = sorted((read_json(path) for path in cards), key=_card_key)
+    read_cards = sorted((read_json(path) for path in sorted({str(path) for path in cards})), key=_card_key)
     title = title or f"infoconflict: {config.get('name', 'report')}"
     sections = {
         "Result": _result(results, config, goals),
@@ -267,7 +267,7 @@ def _figure(figures_dir: Path, case: Case, name: str) -> Html | None:
         height=str(height // 2),
     )
     box = tag("div", picture, tabindex="0")
-    return tag("figure", box, tag("figcaption", _FIGURES[name]), id=_anchor(f"figure {name} {' '.join(case)}"))
+    return tag("figure", box, tag("figcaption", _FIGURES[name]))
 
 
 def _compact_png(path: Path) -> tuple[bytes, int, int]:
@@ -592,7 +592,7 @@ def _versions(cards: Sequence[Mapping[str, Any]]) -> Html:
 
 
 def _provenance(cards: Sequence[Mapping[str, Any]], metrics_dir: Path) -> Html:
-    made = {digest: _anchor(f"card {_card_name(card)}") for card in cards for digest in _digests(card, "outputs")}
+    made = {digest: f"card-{n}" for n, card in enumerate(cards) for digest in _digests(card, "outputs")}
     note = tag(
         "p",
         "Each stage leaves a card with the digests of what it read and wrote. An input that another stage wrote is a "
@@ -600,13 +600,11 @@ def _provenance(cards: Sequence[Mapping[str, Any]], metrics_dir: Path) -> Html:
     )
     files = [[f"metrics/{path.name}", sha256_of(path)] for path in sorted(metrics_dir.glob("*.csv"))]
     rows = []
-    for card in cards:
+    for number, card in enumerate(cards):
         name = _card_name(card)
         inputs = _digest_list(card, "inputs", made)
         outputs = _digest_list(card, "outputs", {})
-        rows.append(
-            tag("tr", tag("th", name, scope="row", id=_anchor(f"card {name}")), tag("td", inputs), tag("td", outputs))
-        )
+        rows.append(tag("tr", tag("th", name, scope="row", id=f"card-{number}"), tag("td", inputs), tag("td", outputs)))
     head = tag("tr", *(tag("th", title, scope="col") for title in ("Stage and cell", "Read", "Wrote")))
     text = caption("Cards, first 12 digits of each SHA-256; the whole digest is in the tooltip.")
     table = tag("div", tag("table", text, tag("thead", head), tag("tbody", *rows)), class_="scroll", tabindex="0")

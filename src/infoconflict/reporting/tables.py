@@ -18,7 +18,7 @@ Row = dict[str, str]
 NOTHING = "–"  # noqa: RUF001 an en dash, where there is no value
 
 _CASE = ("model", "dataset", "attack")
-_PAPER_T = 0.5  # Chen et al., arXiv:2411.18280: t is not printed there; their released settings use 0.5
+_PAPER_T = 0.5  # the successor's released settings (arXiv:2508.21004); the paper does not print t
 
 
 @dataclass(frozen=True, kw_only=True)
