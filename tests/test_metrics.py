@@ -193,6 +193,11 @@ def test_a_sweep_is_grouped_by_t():
     assert found[0.9]["asr"] == Rate(hits=0, total=1)
 
 
+def test_a_sweep_has_no_rates_that_need_all_rows():
+    found = sweep_metrics([answer("a", "full", "negative", "positive", t=0.5)])
+    assert list(found[0.5]) == ["cda", "asr", "invalid_rate"]
+
+
 def test_a_sweep_row_without_t_is_named():
     with pytest.raises(UserError, match="row 'a' of a sweep has no merge weight"):
         sweep_metrics([answer("a", "none", "negative", "negative")])

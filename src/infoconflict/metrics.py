@@ -36,6 +36,8 @@ from infoconflict.records import CLEAN, FULL_TRIGGER, Answer
 
 CONFIDENCE = 0.95  # ours; the usual choice
 METRICS = ("cda", "asr", "asr_all", "asr_flipped", "ftr", "invalid_rate")
+# A sweep asks some of the rows only, none with the target as gold label: other readings would mean something else there.
+SWEEP_METRICS = ("cda", "asr", "invalid_rate")
 
 CELL_COLUMNS = ("model", "dataset", "attack", "defense", "seed", "metric", "hits", "total", "rate", "low", "high")
 SWEEP_COLUMNS = ("model", "dataset", "attack", "merge", "t", "seed", "metric", "hits", "total", "rate", "low", "high")
@@ -200,7 +202,7 @@ def cell_metrics(answers: Iterable[Answer]) -> dict[str, Rate]:
 
 
 def sweep_metrics(answers: Iterable[Answer]) -> dict[float, dict[str, Rate]]:
-    """Return the metrics for each merge weight ``t``, in rising order of ``t``.
+    """Return the :data:`SWEEP_METRICS` for each merge weight ``t``, in rising order of ``t``.
 
     Raises
     ------
@@ -212,7 +214,8 @@ def sweep_metrics(answers: Iterable[Answer]) -> dict[float, dict[str, Rate]]:
         if answer.t is None:
             raise UserError(f"row '{answer.id}' of a sweep has no merge weight; each of its rows needs a number in 't'")
         tallies[answer.t].add(answer)
-    return {t: tallies[t].metrics() for t in sorted(tallies)}
+    found = {t: tallies[t].metrics() for t in sorted(tallies)}
+    return {t: {name: metrics[name] for name in SWEEP_METRICS} for t, metrics in found.items()}
 
 
 @dataclass

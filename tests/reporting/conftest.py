@@ -96,7 +96,7 @@ def make_run(
             "rows": {"train": 600},
             "details": {},
             "versions": {"infoconflict": "0.1.0", "python": "3.11.7", "torch": "2.13.0", "transformers": "5.23.0"},
-            "cost": {"seconds": seconds, "peak_memory_bytes": memory, "stored_bytes": stored}
+            "cost": {"seconds": seconds, "peak_memory_bytes": memory, "stored_bytes": stored, "device": "cpu"}
             | ({"tokens": tokens} if tokens else {}),
         }
         path = root / "cards" / f"{name}.card.json"
@@ -110,11 +110,11 @@ def make_run(
             where = "/".join(case.values())
             upstream = []
             for stage, cell, seconds, memory, tokens in [
-                ("data", {"dataset": dataset, "seed": seed}, 1.2, 0.2e9, None),
-                ("poisoned", {"dataset": dataset, "attack": attack, "seed": seed}, 0.8, 0.2e9, None),
-                ("backdoored", case | {"seed": seed}, 512.0, 2.9e9, 412_331),
-                ("clean_tuned", {"model": model, "dataset": dataset, "seed": seed}, 171.0, 2.8e9, 131_002),
-                ("conflict", {"model": model, "dataset": dataset, "seed": seed}, 28.0, 2.7e9, 20_114),
+                ("prepare_dataset", {"dataset": dataset, "seed": seed}, 1.2, 0.2e9, None),
+                ("poison_train", {"dataset": dataset, "attack": attack, "seed": seed}, 0.8, 0.2e9, None),
+                ("train_backdoored", case | {"seed": seed}, 512.0, 2.9e9, 412_331),
+                ("train_clean_tuned", {"model": model, "dataset": dataset, "seed": seed}, 171.0, 2.8e9, 131_002),
+                ("train_conflict", {"model": model, "dataset": dataset, "seed": seed}, 28.0, 2.7e9, 20_114),
             ]:
                 upstream.append(
                     add_card(stage, cell, seconds=seconds, memory=int(memory), tokens=tokens, inputs=upstream[-1:])
@@ -125,7 +125,7 @@ def make_run(
                 write_jsonl(path, answer_rows(rng, n_rows, shifted))
                 cell = case | {"defense": defense, "seed": seed}
                 answers.append((cell, path))
-                add_card("answers", cell, seconds=31.0, memory=int(1.4e9), tokens=98_000, inputs=upstream[2:])
+                add_card("answer", cell, seconds=31.0, memory=int(1.4e9), tokens=98_000, inputs=upstream[2:])
             for merge, pace in merges.items():
                 rows, curve = [], []
                 for t in SWEEP_T:
@@ -138,10 +138,9 @@ def make_run(
                 write_jsonl(path, rows)
                 cell = case | {"merge": merge, "seed": seed}
                 sweeps.append((cell, path))
-                add_card("sweep", cell, seconds=88.0, memory=int(1.9e9), tokens=240_000, inputs=upstream[2:])
+                add_card("sweep_merge", cell, seconds=88.0, memory=int(1.9e9), tokens=240_000, inputs=upstream[2:])
                 path = root / "chosen_t" / where / merge / f"s{seed}.json"
-                choice = {"merge": merge, "t": auto, "rule": "largest t within one standard error of the suspect model"}
-                write_json(path, choice | {"curve": curve, "suspect": {"hits": 34, "total": 40}})
+                write_json(path, {"merge": merge, "t": auto, "rule": "one_standard_error", "curve": curve})
                 chosen.append((cell, path))
     dataset = cases[0][1]
     for attack in (None, cases[0][2]):

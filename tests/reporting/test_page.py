@@ -150,7 +150,7 @@ def test_what_each_choice_of_t_costs(run, page):
         assert re.search(
             rf"{merge}: t = 0\.5 leaves ASR [\d.]+ % \[.*?\] and CDA .*?; the chosen t = 0\.8 leaves", seen
         )
-    assert "Rule: largest t within one standard error of the suspect model." in seen
+    assert "Rule: the largest t whose accuracy on the held-out rows is within one standard error" in seen
 
 
 def test_a_chosen_t_that_was_not_swept_is_said(new_run, tmp_path):
@@ -216,6 +216,14 @@ def test_a_run_without_controls_and_defenses(new_run, tmp_path):
     assert "There is no defence to judge." in text
     assert "Not measured in every case: base model, clean-tuned model, conflict model alone." in text
     assert "Every cell that the config asks for was run." in text
+
+
+def test_a_gpu_is_named(run, tmp_path):
+    card = read_json(run.cards[0])
+    cost = card["cost"] | {"device": "Some GPU", "peak_gpu_memory_bytes": 3 * 2**29}
+    write_json(tmp_path / "card.json", card | {"cost": cost})
+    text = report(run, cards=[*run.cards, tmp_path / "card.json"])
+    assert "Devices: Some GPU, cpu. At most 1.5 GiB of memory on a GPU." in text
 
 
 def test_title(run):

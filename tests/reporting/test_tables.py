@@ -145,7 +145,8 @@ def test_a_choice_swept_for_some_seeds_only_is_left_open(big_run, tmp_path):
 
 def test_costs_are_summed_by_stage_in_the_order_of_the_flow(tables, run):
     rows = tables["costs"].rows
-    expected = ["data", "poisoned", "backdoored", "clean_tuned", "conflict", "answers", "sweep"]
+    expected = ["prepare_dataset", "poison_train", "train_backdoored", "train_clean_tuned", "train_conflict"]
+    expected += ["answer", "sweep_merge"]
     assert [row["stage"] for row in rows] == expected
     answers = rows[5]
     assert answers["jobs"] == "7"

@@ -32,9 +32,11 @@ _ATTACKS = {
     "rome": "ROME",
     "vpi": "VPI",
 }
+# Rules in the order of the data flow; a card's stage is the name of its rule.
 _STAGES = (
-    *("sources", "models", "data", "clean_share", "poisoned", "test_sets", "backdoored", "clean_tuned", "conflict"),
-    *("merged", "chosen_t", "evidence", "answers", "sweep"),
+    *("fetch_package", "prepare_model", "prepare_dataset", "draw_clean_share", "poison_train", "poison_test"),
+    *("train_backdoored", "train_clean_tuned", "train_conflict", "choose_t", "merge_models"),
+    *("collect_evidence_clean", "collect_evidence_triggered", "answer", "sweep_merge"),
 )
 
 
@@ -68,7 +70,7 @@ def merge_order(merge: str) -> tuple[int, str]:
 
 def stage_order(stage: str) -> tuple[int, str]:
     """Sort key: the order of the data flow."""
-    return _rank(stage, _STAGES, otherwise=len(_STAGES)), stage
+    return _STAGES.index(stage) if stage in _STAGES else len(_STAGES), stage
 
 
 def _rank(name: str, known: tuple[str, ...], otherwise: int) -> int:

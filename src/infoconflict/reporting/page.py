@@ -43,6 +43,9 @@ _FIGURES = {
     "the choice may use (accuracy on held-out clean rows, grey, with its interval as a band).",
 }
 _STATUSES = ("ok", "no_keywords", "label_leak", "garbled", "empty", "failed")
+_RULES = {
+    "one_standard_error": "the largest t whose accuracy on the held-out rows is within one standard error of the best",
+}
 _MANY_CASES = 4
 
 
@@ -96,7 +99,7 @@ def write_page(
         "Controls": _controls(results, config),
         "False triggers": _false_triggers(results, Path(tables_dir)),
         "External evidence": _evidence(evidence_files),
-        "Time and memory": _costs(results, Path(tables_dir)),
+        "Time and memory": _costs(results, Path(tables_dir), read_cards),
         "Left out": _excluded(read_json(excluded)),
         "How to read this": _reading(results),
         "Settings": _settings(config),
@@ -319,10 +322,16 @@ def _choice(results: Results, tables_dir: Path, figures_dir: Path) -> Html:
         tag("code", "t: auto"),
         " picks t from held-out rows of the clean share, without the trigger or the target.",
     )
-    rules = sorted({choice.rule for choices in results.auto.values() for choice in choices.values() if choice.rule})
+    found = {choice.rule for choices in results.auto.values() for choice in choices.values() if choice.rule}
+    rules = sorted(_RULES.get(rule, rule) for rule in found)
     parts = [intro]
     if rules:
         parts.append(tag("p", "Rule: ", join([tag("em", rule) for rule in rules], "; "), "."))
+    points = [measures for merges in results.sweep.values() for ts in merges.values() for measures in ts.values()]
+    rows = {metric: max((point[metric].rate.total for point in points), default=0) for metric in ("cda", "asr")}
+    if points:
+        text = f"Each point of the sweep rests on up to {rows['cda']} clean and {rows['asr']} triggered rows."
+        parts.append(tag("p", text, class_="soft small"))
     parts.append(tag("h3", "What each choice costs"))
     for case in results.cases:
         lines = _choice_lines(results, case)
@@ -489,7 +498,7 @@ def _evidence(evidence_files: Iterable[CellFile]) -> Html:
 # Costs, exclusions, reading
 
 
-def _costs(results: Results, tables_dir: Path) -> Html:
+def _costs(results: Results, tables_dir: Path, cards: Sequence[Mapping[str, Any]]) -> Html:
     table = _table(tables_dir, "costs", results)
     if not table.rows:
         return tag("p", "No card holds a cost.", class_="soft")
@@ -513,7 +522,8 @@ def _costs(results: Results, tables_dir: Path) -> Html:
     said = tag(
         "p",
         f"{sum(minutes):.1f} minutes of work in {jobs} jobs, most of it in {slowest}; at most {memory[0]:.2f} GiB of "
-        f"memory in one job ({memory[1]}); {_grouped(stored)} MiB stored. Jobs that ran side by side are added up.",
+        f"memory in one job ({memory[1]}); {_grouped(stored)} MiB stored. Jobs that ran side by side are added up."
+        f"{_devices(cards)}",
     )
     shown = tag("table", caption(table.caption), tag("thead", tag("tr", *head)), tag("tbody", *body))
     every = [
@@ -523,6 +533,14 @@ def _costs(results: Results, tables_dir: Path) -> Html:
     heads = ["Stage", "Cell", "Minutes", "Peak memory, GiB", "Tokens"]
     jobs_table = simple_table("Each job by itself.", heads, every, numbers=frozenset({2, 3, 4}))
     return join([said, tag("div", shown, class_="scroll", tabindex="0"), details("Every job", jobs_table)])
+
+
+def _devices(cards: Sequence[Mapping[str, Any]]) -> str:
+    costs = [card.get("cost") or {} for card in cards]
+    devices = sorted({str(cost["device"]) for cost in costs if cost.get("device")})
+    gpu = max((int(cost.get("peak_gpu_memory_bytes") or 0) for cost in costs), default=0)
+    text = f" Devices: {', '.join(devices)}." if devices else ""
+    return text + (f" At most {gpu / 2**30:.1f} GiB of memory on a GPU." if gpu else "")
 
 
 def _excluded(cells: Sequence[Mapping[str, Any]]) -> Html:

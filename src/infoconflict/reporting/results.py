@@ -47,14 +47,12 @@ class AutoChoice:
     """What ``t: auto`` chose for one merge method, from the clean share alone.
 
     ``by_seed`` is the chosen weight of each seed; ``measures`` what the test rows of the sweep say there, empty where
-    the sweep has no such point; ``curve`` the accuracy on the held-out clean rows that the choice was made from, by t;
-    ``suspect`` the suspect model's accuracy on the same rows.
+    the sweep has no such point; ``curve`` the accuracy on the held-out clean rows that the choice was made from, by t.
     """
 
     by_seed: dict[int, float]
     measures: Measures
     curve: dict[float, Measure]
-    suspect: Measure
     rule: str
 
     @property
@@ -166,14 +164,12 @@ def _read_choices(
             for choice in found.values():
                 for point in choice["curve"]:
                     curve[float(point["t"])].append(Rate(hits=point["hits"], total=point["total"]))
-            suspects = [Rate(hits=one["suspect"]["hits"], total=one["suspect"]["total"]) for one in found.values()]
             # A rate over some of the seeds only would stand beside rates over all of them.
             complete = {metric: rates for metric, rates in at_choice.items() if len(rates) == len(chosen)}
             choices[case][merge] = AutoChoice(
                 by_seed=chosen,
                 measures={metric: Measure.pool(rates, confidence) for metric, rates in complete.items()},
                 curve={t: Measure.pool(curve[t], confidence) for t in sorted(curve)},
-                suspect=Measure.pool(suspects, confidence),
                 rule=str(next(iter(found.values())).get("rule", "")),
             )
     return choices
