@@ -36,7 +36,7 @@ from infoconflict.records import CLEAN, FULL_TRIGGER, Answer
 
 CONFIDENCE = 0.95  # ours; the usual choice
 METRICS = ("cda", "asr", "asr_all", "asr_flipped", "ftr", "invalid_rate")
-# A sweep asks some of the rows only, none with the target as gold label: other readings would mean something else there.
+# A sweep asks some rows only, none with the target as gold label: other readings would mean something else there.
 SWEEP_METRICS = ("cda", "asr", "invalid_rate")
 
 CELL_COLUMNS = ("model", "dataset", "attack", "defense", "seed", "metric", "hits", "total", "rate", "low", "high")
