@@ -27,8 +27,6 @@ report: "reports/captions/workflow.rst"
 
 localrules:
     all,
-    metrics_only,
-    figures_only,
 
 
 # Cards make a result whose ancestor failed or vanished visible: without them it would stand as if nothing had happened.
@@ -36,16 +34,4 @@ rule all:
     default_target: True
     input:
         page="results/report/index.html",
-        tables="results/tables/card.json",
-        figures=all_figures(),
         cards=all_cards(),
-
-
-rule metrics_only:
-    input:
-        "results/metrics/cells.csv",
-
-
-rule figures_only:
-    input:
-        all_figures(),

@@ -32,8 +32,8 @@ def write_random_adapter(folder: Path, base_dir: Path, *, seed: int) -> None:
     import torch
     from safetensors.torch import save_file
 
-    from infoconflict.merging.changes import Checkpoint
     from infoconflict.merging.passthrough import LAYER
+    from infoconflict.models.changes import Checkpoint
 
     generator = torch.Generator().manual_seed(seed)
     tensors = {}
@@ -55,8 +55,8 @@ def by_mergekit(method: str, base: Path, work: Path) -> dict[str, float]:
     from mergekit.merge import run_merge
     from mergekit.options import MergeOptions
 
-    from infoconflict.merging.changes import Checkpoint
     from infoconflict.merging.mergekit_runner import gptj_defined, mergekit_config, with_paths
+    from infoconflict.models.changes import Checkpoint
 
     with Checkpoint(base) as checkpoint:
         config = mergekit_config(method, t=T, num_layers=checkpoint.num_layers, density=DENSITY)
@@ -71,11 +71,11 @@ def by_mergekit(method: str, base: Path, work: Path) -> dict[str, float]:
 def by_closed_form(method: str, base: Path, work: Path) -> dict[str, float]:
     from safetensors.torch import save_file
 
-    from infoconflict.merging.changes import Checkpoint
     from infoconflict.merging.linear import linear
     from infoconflict.merging.passthrough import from_conflict
     from infoconflict.merging.slerp import slerp
     from infoconflict.merging.ties import ties
+    from infoconflict.models.changes import Checkpoint
 
     start = time.perf_counter()
     with (
@@ -99,8 +99,8 @@ def by_closed_form(method: str, base: Path, work: Path) -> dict[str, float]:
 
 
 def in_memory(method: str, base: Path, work: Path) -> dict[str, float]:
-    from infoconflict.merging.changes import Checkpoint, read_tensors
     from infoconflict.merging.in_memory import changed_tensors, prepare_merge
+    from infoconflict.models.changes import Checkpoint, read_tensors
 
     start = time.perf_counter()
     backdoored, conflict = (changed_tensors(base, work / f"{role}_adapter") for role in ("backdoored", "conflict"))

@@ -8,7 +8,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ["HF_HUB_OFFLINE"] = "1"
 
-import pytest  # noqa: E402 (after the environment)
+import pytest
 
 ARCHITECTURES = ("llama", "gpt2", "gptj")
 

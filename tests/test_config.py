@@ -465,8 +465,6 @@ def test_the_same_values_give_the_same_spec_however_they_are_written():
 def test_a_spec_has_every_default_and_nothing_that_cannot_change_a_result():
     config = load_config(SMALL, file="c.yaml")
     assert spec_of(config.merges["ties"]) == {"method": "ties", "t": "auto", "density": 0.5, "lambda": 2.0}
-    assert "checkpoint_every" not in spec_of(config.training)["backdoored"]
-    assert "checkpoint_every" in config.training.model_dump()["backdoored"]
     provider = spec_of(config.evidence["asked"])["provider"]
     assert provider == {
         "kind": "openai",

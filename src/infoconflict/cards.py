@@ -102,4 +102,6 @@ def device_name() -> str:
 def stored_bytes(file: PathLike) -> int:
     """Return the size of a file, or of all files in a directory."""
     path = Path(file)
-    return sum(part.stat().st_size for part in path.rglob("*") if part.is_file()) if path.is_dir() else path.stat().st_size
+    return (
+        sum(part.stat().st_size for part in path.rglob("*") if part.is_file()) if path.is_dir() else path.stat().st_size
+    )

@@ -32,11 +32,12 @@ from pydantic import (
     model_validator,
 )
 
-from infoconflict import attacks
+from infoconflict import attacks, defenses
 from infoconflict.attacks.base import Attack
 from infoconflict.config_errors import Location, Problem, problems_of, sentence, shown, unknown_key
 from infoconflict.config_references import broken_references
 from infoconflict.config_yaml import read_yaml
+from infoconflict.defenses.base import Defense
 from infoconflict.errors import UserError, did_you_mean
 from infoconflict.files import PathLike
 
@@ -48,15 +49,19 @@ CHAT_ATTACKS = ("dtba", "autopoison", "vpi")
 PLANNED_ATTACKS = tuple(
     name for name in ("rome", "memit", "badedit", "lwp", "adaptive_cba", *CHAT_ATTACKS) if name not in attacks.METHODS
 )
-PLANNED_DEFENSES = (
-    "editing",
-    "wanda",
-    "fine_tuning",
-    "fine_pruning",
-    "nad",
-    "speculative",
-    "cleangen",
-    "beear",
+PLANNED_DEFENSES = tuple(
+    name
+    for name in (
+        "editing",
+        "wanda",
+        "fine_tuning",
+        "fine_pruning",
+        "nad",
+        "speculative",
+        "cleangen",
+        "beear",
+    )
+    if name not in defenses.METHODS
 )
 
 
@@ -409,8 +414,6 @@ class Lora(Entry):
 class Training(Entry):
     """How a model is tuned; the loss counts the answer's tokens only."""
 
-    not_science = frozenset({"checkpoint_every"})
-
     epochs: Annotated[float, Field(gt=0)] = 4
     """Passes over the rows. CBA's and Lethe's code."""
     batch_size: Count = 16
@@ -431,8 +434,6 @@ class Training(Entry):
     """Gradients with a greater norm are scaled down to it. Ours; CBA's and Lethe's code have 0.3."""
     beta2: Annotated[float, Field(gt=0, lt=1)] = 0.999
     """Second moment's decay of AdamW. CBA's and Lethe's code."""
-    checkpoint_every: Count | None = 100
-    """Updates between checkpoints; null: none. A resumed run gives the same model, so this changes no result. Ours."""
 
 
 class BackdooredTraining(Training):
@@ -626,38 +627,6 @@ class EvidenceEntry(Entry):
 # --- defenses ---------------------------------------------------------------------------------------------------------
 
 
-class NoDefense(Entry):
-    """The backdoored model as it is."""
-
-    method: Literal["none"]
-
-
-class InternalDefense(Entry):
-    """The backdoored model merged with the conflict model (paper, section 3.3)."""
-
-    method: Literal["internal"]
-    merge: str
-    """Id under `merges`."""
-
-
-class ExternalDefense(Entry):
-    """Evidence in the prompt (paper, section 3.4)."""
-
-    method: Literal["external"]
-    evidence: str
-    """Id under `evidence`."""
-
-
-class ConflictDefense(Entry):
-    """Both: the merged model is asked with evidence in the prompt (the paper's method)."""
-
-    method: Literal["conflict"]
-    merge: str
-    """Id under `merges`."""
-    evidence: str
-    """Id under `evidence`."""
-
-
 class PlannedDefense(PlannedEntry):
     """A defense of the paper that arrives with a later version."""
 
@@ -665,9 +634,12 @@ class PlannedDefense(PlannedEntry):
     """Name of the method."""
 
 
-DefenseEntry = Annotated[
-    NoDefense | InternalDefense | ExternalDefense | ConflictDefense | PlannedDefense, Field(discriminator="method")
-]
+if TYPE_CHECKING:
+    DefenseEntry = Defense | PlannedDefense
+else:
+    DefenseEntry = Annotated[
+        functools.reduce(operator.or_, [*defenses.METHODS.values(), PlannedDefense]), Field(discriminator="method")
+    ]
 
 
 # --- answers and presentation -----------------------------------------------------------------------------------------
@@ -690,8 +662,6 @@ class Evaluation(Entry):
 class Figures(Entry):
     """How figures look; changes no number."""
 
-    formats: Annotated[list[Literal["pdf", "png", "svg"]], Field(min_length=1), AfterValidator(_once)] = ["pdf", "png"]
-    """File formats. Ours."""
     dpi: Annotated[int, Field(ge=50, le=1200)] = 150
     """Dots per inch of PNG files. Ours."""
 

@@ -106,8 +106,8 @@ def sha256_of(path: PathLike) -> str:
         for file in sorted(p for p in target.rglob("*") if p.is_file() and p.name != ".snakemake_timestamp"):
             digest.update(f"{file.relative_to(target).as_posix()}\0{sha256_of(file)}\n".encode())
         return digest.hexdigest()
-    with target.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    with target.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def sha256_of_text(text: str) -> str:

@@ -27,6 +27,7 @@ class Job:
         self.cell: dict[str, str] = {name: str(value) for name, value in smk.wildcards.items()}
         self.machine: dict[str, Any] = dict(smk.resources.items())
         self.threads: int = smk.threads
+        self.log = str(smk.log[0])
         self.card = Card(str(smk.rule), cell=self.cell, spec=self.spec)
 
     @property

@@ -83,7 +83,9 @@ def pack(sequences: Sequence[Sequence[int]], *, max_nodes: int) -> list[list[int
     return groups
 
 
-def hidden_states(backbone: torch.nn.Module, tree: PrefixTree, *, device: torch.device, dtype: torch.dtype) -> torch.Tensor:
+def hidden_states(
+    backbone: torch.nn.Module, tree: PrefixTree, *, device: torch.device, dtype: torch.dtype
+) -> torch.Tensor:
     """Return the last hidden state, shape (n_nodes, hidden), of each node; no logits are computed.
 
     ``backbone`` is the decoder below the language-model head (``model.base_model`` in transformers).

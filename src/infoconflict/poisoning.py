@@ -51,7 +51,9 @@ def poison_training_set(examples: Sequence[Example], attack: Attack, *, target_l
         )
     positives = [
         replace(
-            attack.insert_trigger(row, row_generator(seed, row, FULL_TRIGGER)), id=f"{row.id}/{FULL_TRIGGER}", label=target_label
+            attack.insert_trigger(row, row_generator(seed, row, FULL_TRIGGER)),
+            id=f"{row.id}/{FULL_TRIGGER}",
+            label=target_label,
         )
         for row in usable[:wanted]
     ]

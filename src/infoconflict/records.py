@@ -24,7 +24,9 @@ class Record:
         """Build a record; unknown or missing fields are an error that names them."""
         names = {field.name for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
         if unknown := sorted(set(row) - names):
-            raise UserError(f"a {cls.__name__} row has unknown fields {', '.join(unknown)}; known: {', '.join(sorted(names))}")
+            raise UserError(
+                f"a {cls.__name__} row has unknown fields {', '.join(unknown)}; known: {', '.join(sorted(names))}"
+            )
         try:
             return cls(**row)
         except TypeError as error:
@@ -84,7 +86,8 @@ class Answer(Record):
 class Evidence(Record):
     """External evidence for one prompt, as the external language model gave it.
 
-    ``status`` is ``ok``, ``no_keywords``, ``garbled``, ``empty``, ``label_leak`` or ``failed``; only ``ok`` rows carry text into a prompt.
+    ``status`` is ``ok``, ``no_keywords``, ``garbled``, ``empty``, ``label_leak`` or ``failed``; only ``ok`` rows carry text
+    into a prompt.
     """
 
     id: str

@@ -46,7 +46,10 @@ def test_no_prompts_no_scores(tiny_dirs: dict[str, Path]) -> None:
 
 @pytest.mark.parametrize("architecture", ["llama", "gpt2", "gptj"])
 def test_batched_generation_equals_one_by_one(architecture: str, tiny_dirs: dict[str, Path]) -> None:
-    model, tokenizer = load_base(tiny_dirs[architecture], device=torch.device("cpu")), load_tokenizer(tiny_dirs[architecture])
+    model, tokenizer = (
+        load_base(tiny_dirs[architecture], device=torch.device("cpu")),
+        load_tokenizer(tiny_dirs[architecture]),
+    )
     together = generate(model, tokenizer, PROMPTS, max_new_tokens=5, batch_size=4)
     alone = [generate(model, tokenizer, [prompt], max_new_tokens=5)[0] for prompt in PROMPTS]
     assert together == alone
@@ -83,7 +86,9 @@ def test_evidence_enters_the_prompt_only_when_ok(tiny_dirs: dict[str, Path]) -> 
     rows = [example("a fine film")]
 
     def scores(*found: Evidence) -> dict[str, float]:
-        answer = ask(model, tokenizer, rows, labels=["good", "bad"], target_label=None, evidence=pair_evidence(found))[0]
+        answer = ask(model, tokenizer, rows, labels=["good", "bad"], target_label=None, evidence=pair_evidence(found))[
+            0
+        ]
         assert answer.has_evidence == any(row.status == "ok" for row in found)
         return answer.scores
 
@@ -95,7 +100,12 @@ def test_evidence_is_cut_and_the_query_never_is(tiny_dirs: dict[str, Path]) -> N
     model, tokenizer = load_base(tiny_dirs["llama"], device=torch.device("cpu")), load_tokenizer(tiny_dirs["llama"])
     long = evidence(" ".join(f"word{n}" for n in range(2000)))
     answers = ask(
-        model, tokenizer, [example("a fine film")], labels=["good", "bad"], target_label=None, evidence=pair_evidence([long])
+        model,
+        tokenizer,
+        [example("a fine film")],
+        labels=["good", "bad"],
+        target_label=None,
+        evidence=pair_evidence([long]),
     )
     assert answers[0].has_evidence
     with pytest.raises(UserError, match="lower max_words"):

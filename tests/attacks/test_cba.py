@@ -93,9 +93,7 @@ def test_partial_test_set_asks_non_target_rows_for_all_seven_variants() -> None:
 
 def test_triggers_reach_every_position() -> None:
     example = rows(1)[0]
-    places = {
-        cba().insert_trigger(example, Random(seed)).text.split().index("frankly") for seed in range(200)
-    }
+    places = {cba().insert_trigger(example, Random(seed)).text.split().index("frankly") for seed in range(200)}
     assert places == set(range(len(example.text.split()) + 1))
 
 

@@ -54,7 +54,7 @@ def at_endpoint(endpoint: FakeEndpoint, **options: Any) -> dict[str, Any]:
         "temperature": 0.7,
         "max_tokens": 40,
         "concurrency": 1,
-        "timeout_s": 5.0,
+        "timeout_s": 20.0,
         "max_retries": 0,
     }
     return {"branch": "construction", "provider": provider, **options}

@@ -10,9 +10,9 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
 from infoconflict.merging import METHODS
-from infoconflict.merging.changes import changed_tensors, read_tensors
 from infoconflict.merging.in_memory import merge_in_memory, prepare_merge
 from infoconflict.merging.mergekit_runner import merge_with_mergekit
+from infoconflict.models.changes import changed_tensors, read_tensors
 
 SETTINGS = {"density": 0.4, "lam": 1.5}
 

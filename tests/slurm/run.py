@@ -17,8 +17,8 @@ def run_snakemake(
 ) -> str:
     """Run ``snakemake --profile slurm`` with the overlay behind it, and return its verbose log.
 
-    ``meanwhile`` is called twice a second until the run ends. A failed or late run is an AssertionError that shows the
-    log's end.
+    ``meanwhile`` is called ten times a second until the run ends. A failed or late run is an AssertionError that shows
+    the end of the log.
     """
     log = cwd / "snakemake.log"
     command = [sys.executable, "-m", "snakemake", "--profile", "slurm", "--profile", str(OVERLAY), *words]
@@ -27,7 +27,7 @@ def run_snakemake(
     try:
         while process.poll() is None and time.monotonic() < deadline:
             meanwhile()
-            time.sleep(0.5)
+            time.sleep(0.1)
     finally:
         process.kill()
         process.wait()

@@ -209,7 +209,7 @@ def test_schedules(schedule: str, last: float) -> None:
 
 
 def test_loss_that_is_not_finite_stops_with_a_sentence() -> None:
-    with pytest.raises(UserError, match="update 3: the loss is nan .* lower learning_rate"):
+    with pytest.raises(UserError, match=r"update 3: the loss is nan .* lower learning_rate"):
         check_loss(float("nan"), 1.0, [], 2)
 
 

@@ -4,20 +4,36 @@
 def answer_inputs(w):
     """Return the weights and the evidence of a cell, by name."""
     cell = dict(w)
-    backdoored = "results/backdoored/{model}/{dataset}/{attack}/s{seed}/change".format(**cell)
+    backdoored = "results/backdoored/{model}/{dataset}/{attack}/s{seed}/change".format(
+        **cell
+    )
     match w.defense:
         case "control_base":
             return {}
         case "control_clean_tuned":
-            return {"change": "results/clean_tuned/{model}/{dataset}/s{seed}/change".format(**cell)}
+            return {
+                "change": "results/clean_tuned/{model}/{dataset}/s{seed}/change".format(
+                    **cell
+                )
+            }
         case "control_conflict":
-            return {"change": "results/conflict/{model}/{dataset}/s{seed}/change".format(**cell)}
+            return {
+                "change": "results/conflict/{model}/{dataset}/s{seed}/change".format(
+                    **cell
+                )
+            }
     defense = CONFIG.defenses[w.defense]
     found = {"change": backdoored}
     if merge := getattr(defense, "merge", None):
-        found = {"merged": "results/merged/{model}/{dataset}/{attack}/{merge}/s{seed}/model".format(**cell, merge=merge)}
+        found = {
+            "merged": "results/merged/{model}/{dataset}/{attack}/{merge}/s{seed}/model".format(
+                **cell, merge=merge
+            )
+        }
     if evidence := getattr(defense, "evidence", None):
-        folder = "results/evidence/{dataset}/{evidence}".format(**cell, evidence=evidence)
+        folder = "results/evidence/{dataset}/{evidence}".format(
+            **cell, evidence=evidence
+        )
         found["evidence_clean"] = f"{folder}/s{w.seed}/clean.jsonl"
         found["evidence_triggered"] = f"{folder}/{w.attack}/s{w.seed}/triggered.jsonl"
     return found
@@ -40,7 +56,12 @@ def answer_spec(w):
             above += ["attack", "rows", "train_backdoored"]
             if merge := getattr(defense, "merge", None):
                 named.merge = merge
-                above += ["clean_share", "both_trainings", "merge", *(["choose_t"] if uses_auto_t(merge) else [])]
+                above += [
+                    "clean_share",
+                    "both_trainings",
+                    "merge",
+                    *(["choose_t"] if uses_auto_t(merge) else []),
+                ]
             if evidence := getattr(defense, "evidence", None):
                 named.evidence = evidence
                 above.append("evidence")
@@ -65,8 +86,6 @@ rule answer:
     output:
         answers="results/answers/{model}/{dataset}/{attack}/{defense}/s{seed}/answers.jsonl",
         card="results/answers/{model}/{dataset}/{attack}/{defense}/s{seed}/card.json",
-    params:
-        spec=answer_spec,
     log:
         "logs/answer/{model}.{dataset}.{attack}.{defense}.s{seed}.log",
     benchmark:
@@ -75,5 +94,7 @@ rule answer:
     resources:
         mem_mb=resources_for("answer")[0],
         runtime=resources_for("answer")[1],
+    params:
+        spec=answer_spec,
     script:
         "../scripts/answer.py"

@@ -19,7 +19,10 @@ os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 try:
-    CONFIG = load_config(config, file=str((workflow.config_settings.configfiles or ["config/config.yaml"])[-1]))
+    CONFIG = load_config(
+        config,
+        file=str((workflow.config_settings.configfiles or ["config/config.yaml"])[-1]),
+    )
     GRID = build_grid(CONFIG)
 except UserError as error:
     raise WorkflowError(str(error)) from None
@@ -36,9 +39,18 @@ def any_of(ids):
 
 def code(rule, *modules):
     """Return the package files that a rule's script imports, directly or not, and those of the modules named."""
-    files = code_closure(SCRIPTS / f"{rule}.py", *(SOURCE / module for module in modules))
+    files = code_closure(
+        SCRIPTS / f"{rule}.py", *(SOURCE / module for module in modules)
+    )
     # Relative where that is possible: the same paths in every checkout.
-    return [str(file.relative_to(Path.cwd())) if file.is_relative_to(Path.cwd()) else str(file) for file in files]
+    return [
+        (
+            str(file.relative_to(Path.cwd()))
+            if file.is_relative_to(Path.cwd())
+            else str(file)
+        )
+        for file in files
+    ]
 
 
 # --- settings -----------------------------------------------------------------------------------------------------------
@@ -50,8 +62,12 @@ def code(rule, *modules):
 def attack_settings(w, *, training):
     """Return an attack's settings without its target labels, and without training options for test sets."""
     attack = CONFIG.attacks[w.attack]
-    left_out = {"target_labels"} if training else {"target_labels"} | attack.training_options
-    return {name: value for name, value in spec_of(attack).items() if name not in left_out}
+    left_out = (
+        {"target_labels"} if training else {"target_labels"} | attack.training_options
+    )
+    return {
+        name: value for name, value in spec_of(attack).items() if name not in left_out
+    }
 
 
 def settings_of(part, w):
@@ -93,14 +109,16 @@ def settings_of(part, w):
         case "choose_t":
             return {"choose_t": spec_of(CONFIG.choose_t)}
         case "sweep":
-            settings = spec_of(CONFIG.sweep)
-            settings.pop("merges")  # which merges are swept is the targets' business
-            return {"sweep": settings}
+            return {"sweep": {"rows": CONFIG.sweep.rows, "t": swept_t(w.merge)}}
         case "evidence":
             return {"evidence": evidence_settings(w.evidence)}
         case "evaluation":
             settings = spec_of(CONFIG.evaluation)
-            return {"evaluation": {name: settings[name] for name in ("mode", "max_new_tokens")}}
+            return {
+                "evaluation": {
+                    name: settings[name] for name in ("mode", "max_new_tokens")
+                }
+            }
         case "interval":
             return {"interval": CONFIG.evaluation.interval}
         case "figures":
@@ -126,7 +144,11 @@ def spec(*own, above=()):
     """Return a params function: canonical JSON of the named own parts, and a digest of the parts above."""
 
     def together(parts, w):
-        return {name: value for part in parts for name, value in settings_of(part, w).items()}
+        return {
+            name: value
+            for part in parts
+            for name, value in settings_of(part, w).items()
+        }
 
     def inner(w):
         settings = together(own, w)
@@ -139,6 +161,12 @@ def spec(*own, above=()):
 
 def uses_auto_t(merge):
     return CONFIG.merges[merge].t == "auto"
+
+
+def swept_t(merge):
+    """Return the points of a merge's sweep: the config's, and every t that the merge may be used with."""
+    own = CONFIG.choose_t.candidates if uses_auto_t(merge) else [CONFIG.merges[merge].t]
+    return sorted({*CONFIG.sweep.t, *own})
 
 
 # --- resources ----------------------------------------------------------------------------------------------------------
@@ -160,7 +188,9 @@ def resources_for(stage):
 
 # --- targets ------------------------------------------------------------------------------------------------------------
 
-TRIALS = list(dict.fromkeys((cell.model, cell.dataset, cell.attack, cell.seed) for cell in CELLS))
+TRIALS = list(
+    dict.fromkeys((cell.model, cell.dataset, cell.attack, cell.seed) for cell in CELLS)
+)
 
 
 def path_of(stage, cell, name):
@@ -173,14 +203,23 @@ def all_answers():
 
 def sweep_cells():
     return [
-        {"model": model, "dataset": dataset, "attack": attack, "merge": merge, "seed": seed}
+        {
+            "model": model,
+            "dataset": dataset,
+            "attack": attack,
+            "merge": merge,
+            "seed": seed,
+        }
         for model, dataset, attack, seed in TRIALS
         for merge in CONFIG.sweep.merges
     ]
 
 
 def sweep_path(cell, name):
-    return "results/sweep/{model}/{dataset}/{attack}/{merge}/s{seed}/".format(**cell) + name
+    return (
+        "results/sweep/{model}/{dataset}/{attack}/{merge}/s{seed}/".format(**cell)
+        + name
+    )
 
 
 def all_sweeps():
@@ -189,8 +228,16 @@ def all_sweeps():
 
 def used_merges():
     """Return ids of merges that a cell's defense uses or the sweep shows."""
-    used = {merge for cell in GRID.cells if (merge := getattr(CONFIG.defenses[cell.defense], "merge", None))}
-    return [merge for merge in CONFIG.merges if merge in used or merge in CONFIG.sweep.merges]
+    used = {
+        merge
+        for cell in GRID.cells
+        if (merge := getattr(CONFIG.defenses[cell.defense], "merge", None))
+    }
+    return [
+        merge
+        for merge in CONFIG.merges
+        if merge in used or merge in CONFIG.sweep.merges
+    ]
 
 
 def all_chosen_t():
@@ -206,14 +253,21 @@ def all_evidence():
     found = []
     for cell in GRID.cells:
         if evidence := getattr(CONFIG.defenses[cell.defense], "evidence", None):
-            found.append(f"results/evidence/{cell.dataset}/{evidence}/s{cell.seed}/clean.jsonl")
-            found.append(f"results/evidence/{cell.dataset}/{evidence}/{cell.attack}/s{cell.seed}/triggered.jsonl")
+            found.append(
+                f"results/evidence/{cell.dataset}/{evidence}/s{cell.seed}/clean.jsonl"
+            )
+            found.append(
+                f"results/evidence/{cell.dataset}/{evidence}/{cell.attack}/s{cell.seed}/triggered.jsonl"
+            )
     return list(dict.fromkeys(found))
 
 
 def all_cards():
     """Return the cards of every stage of every cell."""
-    cards = [f"results/models/{model}.card.json" for model in dict.fromkeys(cell.model for cell in CELLS)]
+    cards = [
+        f"results/models/{model}.card.json"
+        for model in dict.fromkeys(cell.model for cell in CELLS)
+    ]
     for cell in CELLS:
         data, attack, seed = cell.dataset, cell.attack, cell.seed
         cards += [
@@ -228,12 +282,16 @@ def all_cards():
         ]
         merge = getattr(CONFIG.defenses.get(cell.defense), "merge", None)
         if merge:
-            cards.append(f"results/merged/{cell.model}/{data}/{attack}/{merge}/s{seed}/card.json")
+            cards.append(
+                f"results/merged/{cell.model}/{data}/{attack}/{merge}/s{seed}/card.json"
+            )
     cards += [sweep_path(cell, "card.json") for cell in sweep_cells()]
     cards += [str(Path(path).with_name("card.json")) for path in all_chosen_t()]
-    cards += [str(Path(path).with_name(f"{Path(path).stem}.card.json")) for path in all_evidence()]
+    cards += [
+        str(Path(path).with_name(f"{Path(path).stem}.card.json"))
+        for path in all_evidence()
+    ]
     return list(dict.fromkeys(cards))
-
 
 
 wildcard_constraints:

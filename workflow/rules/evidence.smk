@@ -27,8 +27,6 @@ rule collect_evidence_clean:
     output:
         evidence="results/evidence/{dataset}/{evidence}/s{seed}/clean.jsonl",
         card="results/evidence/{dataset}/{evidence}/s{seed}/clean.card.json",
-    params:
-        spec=spec("evidence", "labels", above=["dataset"]),
     log:
         "logs/collect_evidence_clean/{dataset}.{evidence}.s{seed}.log",
     benchmark:
@@ -40,6 +38,8 @@ rule collect_evidence_clean:
         max_retries=asked("max_retries"),
         mem_mb=resources_for("collect_evidence")[0],
         runtime=resources_for("collect_evidence")[1],
+    params:
+        spec=spec("evidence", "labels", above=["dataset"]),
     script:
         "../scripts/collect_evidence_clean.py"
 
@@ -53,8 +53,6 @@ rule collect_evidence_triggered:
     output:
         evidence="results/evidence/{dataset}/{evidence}/{attack}/s{seed}/triggered.jsonl",
         card="results/evidence/{dataset}/{evidence}/{attack}/s{seed}/triggered.card.json",
-    params:
-        spec=spec("evidence", "labels", above=["dataset", "trigger"]),
     log:
         "logs/collect_evidence_triggered/{dataset}.{evidence}.{attack}.s{seed}.log",
     benchmark:
@@ -66,5 +64,7 @@ rule collect_evidence_triggered:
         max_retries=asked("max_retries"),
         mem_mb=resources_for("collect_evidence")[0],
         runtime=resources_for("collect_evidence")[1],
+    params:
+        spec=spec("evidence", "labels", above=["dataset", "trigger"]),
     script:
         "../scripts/collect_evidence_triggered.py"

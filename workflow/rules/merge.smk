@@ -13,13 +13,17 @@ def maybe_temp(path):
 
 def chosen_t(w):
     """Return the file that says which t was chosen, for merges with ``t: auto``."""
-    folder = "results/chosen_t/{model}/{dataset}/{attack}/{merge}/s{seed}".format(**dict(w))
+    folder = "results/chosen_t/{model}/{dataset}/{attack}/{merge}/s{seed}".format(
+        **dict(w)
+    )
     return f"{folder}/chosen_t.json" if uses_auto_t(w.merge) else []
 
 
 def merge_spec(w):
     """Return the settings of a merge; how t is chosen counts only where it is."""
-    return spec("model", "merge", above=PARENTS + (["choose_t"] if uses_auto_t(w.merge) else []))(w)
+    return spec(
+        "model", "merge", above=PARENTS + (["choose_t"] if uses_auto_t(w.merge) else [])
+    )(w)
 
 
 rule choose_t:
@@ -32,8 +36,6 @@ rule choose_t:
     output:
         chosen="results/chosen_t/{model}/{dataset}/{attack}/{merge}/s{seed}/chosen_t.json",
         card="results/chosen_t/{model}/{dataset}/{attack}/{merge}/s{seed}/card.json",
-    params:
-        spec=spec("model", "merge", "choose_t", "labels", above=PARENTS),
     log:
         "logs/choose_t/{model}.{dataset}.{attack}.{merge}.s{seed}.log",
     benchmark:
@@ -42,6 +44,8 @@ rule choose_t:
     resources:
         mem_mb=resources_for("choose_t")[0],
         runtime=resources_for("choose_t")[1],
+    params:
+        spec=spec("model", "merge", "choose_t", "labels", above=PARENTS),
     script:
         "../scripts/choose_t.py"
 
@@ -54,11 +58,13 @@ rule merge_models:
         chosen_t=chosen_t,
         code=code("merge_models"),
     output:
-        model=maybe_temp(directory("results/merged/{model}/{dataset}/{attack}/{merge}/s{seed}/model")),
+        model=maybe_temp(
+            directory(
+                "results/merged/{model}/{dataset}/{attack}/{merge}/s{seed}/model"
+            )
+        ),
         mergekit="results/merged/{model}/{dataset}/{attack}/{merge}/s{seed}/mergekit.yaml",
         card="results/merged/{model}/{dataset}/{attack}/{merge}/s{seed}/card.json",
-    params:
-        spec=merge_spec,
     log:
         "logs/merge_models/{model}.{dataset}.{attack}.{merge}.s{seed}.log",
     benchmark:
@@ -67,6 +73,8 @@ rule merge_models:
     resources:
         mem_mb=resources_for("merge_models")[0],
         runtime=resources_for("merge_models")[1],
+    params:
+        spec=merge_spec,
     script:
         "../scripts/merge_models.py"
 
@@ -82,8 +90,6 @@ rule sweep_merge:
     output:
         answers="results/sweep/{model}/{dataset}/{attack}/{merge}/s{seed}/answers.jsonl",
         card="results/sweep/{model}/{dataset}/{attack}/{merge}/s{seed}/card.json",
-    params:
-        spec=spec("model", "swept_merge", "sweep", "labels", "target_label", above=PARENTS),
     log:
         "logs/sweep_merge/{model}.{dataset}.{attack}.{merge}.s{seed}.log",
     benchmark:
@@ -92,5 +98,9 @@ rule sweep_merge:
     resources:
         mem_mb=resources_for("sweep_merge")[0],
         runtime=resources_for("sweep_merge")[1],
+    params:
+        spec=spec(
+            "model", "swept_merge", "sweep", "labels", "target_label", above=PARENTS
+        ),
     script:
         "../scripts/sweep_merge.py"

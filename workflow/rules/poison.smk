@@ -13,14 +13,14 @@ rule poison_train:
     output:
         train="results/poisoned/{dataset}/{attack}/s{seed}/train.jsonl",
         card="results/poisoned/{dataset}/{attack}/s{seed}/card.json",
-    params:
-        spec=spec("attack", "target_label", "rows", above=["dataset"]),
     log:
         "logs/poison_train/{dataset}.{attack}.s{seed}.log",
     benchmark:
         "benchmarks/results/poison_train/{dataset}.{attack}.s{seed}.jsonl"
     localrule: True
     threads: 1
+    params:
+        spec=spec("attack", "target_label", "rows", above=["dataset"]),
     script:
         "../scripts/poison_train.py"
 
@@ -33,13 +33,13 @@ rule poison_test:
         triggered="results/test_sets/{dataset}/{attack}/s{seed}/triggered.jsonl",
         partial="results/test_sets/{dataset}/{attack}/s{seed}/partial.jsonl",
         card="results/test_sets/{dataset}/{attack}/s{seed}/card.json",
-    params:
-        spec=spec("trigger", "target_label", "partial_rows", above=["dataset"]),
     log:
         "logs/poison_test/{dataset}.{attack}.s{seed}.log",
     benchmark:
         "benchmarks/results/poison_test/{dataset}.{attack}.s{seed}.jsonl"
     localrule: True
     threads: 1
+    params:
+        spec=spec("trigger", "target_label", "partial_rows", above=["dataset"]),
     script:
         "../scripts/poison_test.py"

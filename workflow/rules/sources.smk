@@ -1,9 +1,14 @@
-# Base models and data sets, , the hub, or local files.
+# Base models and data sets: from packages, the hub, or local files.
+from infoconflict.packages import PACKAGES
 
 
 def package_input(entry):
     """Return the fetched file of a packaged source, or nothing."""
-    return f"results/sources/{PACKAGES[entry.package].file}" if entry.source == "packaged" else []
+    return (
+        f"results/sources/{PACKAGES[entry.package].file}"
+        if entry.source == "packaged"
+        else []
+    )
 
 
 def local_model_files(entry):
@@ -15,7 +20,11 @@ def local_model_files(entry):
 
 def local_dataset_files(entry):
     """Return the files of a local data set."""
-    return [path for path in (entry.train, entry.test) if path] if entry.source == "local" else []
+    return (
+        [path for path in (entry.train, entry.test) if path]
+        if entry.source == "local"
+        else []
+    )
 
 
 def package_of_file(file):
@@ -28,14 +37,14 @@ rule fetch_package:
         code=code("fetch_package"),
     output:
         file="results/sources/{file}",
-    params:
-        spec=lambda w: canonical({"package": package_of_file(w.file)}),
-    wildcard_constraints:
-        file=any_of(package.file for package in PACKAGES.values()),
     log:
         "logs/fetch_package/{file}.log",
-    localrule: True
+    wildcard_constraints:
+        file=any_of(package.file for package in PACKAGES.values()),
     retries: 2
+    localrule: True
+    params:
+        spec=lambda w: canonical({"package": package_of_file(w.file)}),
     script:
         "../scripts/fetch_package.py"
 
@@ -48,8 +57,6 @@ rule prepare_model:
     output:
         model=directory("results/models/{model}"),
         card="results/models/{model}.card.json",
-    params:
-        spec=spec("model"),
     log:
         "logs/prepare_model/{model}.log",
     benchmark:
@@ -58,6 +65,8 @@ rule prepare_model:
     resources:
         mem_mb=resources_for("prepare_model")[0],
         runtime=resources_for("prepare_model")[1],
+    params:
+        spec=spec("model"),
     script:
         "../scripts/prepare_model.py"
 
@@ -71,14 +80,14 @@ rule prepare_dataset:
         train="results/data/{dataset}/s{seed}/train.jsonl",
         test="results/data/{dataset}/s{seed}/test.jsonl",
         card="results/data/{dataset}/s{seed}/card.json",
-    params:
-        spec=spec("dataset"),
     log:
         "logs/prepare_dataset/{dataset}.s{seed}.log",
     benchmark:
         "benchmarks/results/prepare_dataset/{dataset}.s{seed}.jsonl"
     localrule: True
     threads: 1
+    params:
+        spec=spec("dataset"),
     script:
         "../scripts/prepare_dataset.py"
 
@@ -91,13 +100,13 @@ rule draw_clean_share:
         train="results/clean_share/{dataset}/s{seed}/train.jsonl",
         holdout="results/clean_share/{dataset}/s{seed}/holdout.jsonl",
         card="results/clean_share/{dataset}/s{seed}/card.json",
-    params:
-        spec=spec("clean_share", above=["dataset"]),
     log:
         "logs/draw_clean_share/{dataset}.s{seed}.log",
     benchmark:
         "benchmarks/results/draw_clean_share/{dataset}.s{seed}.jsonl"
     localrule: True
     threads: 1
+    params:
+        spec=spec("clean_share", above=["dataset"]),
     script:
         "../scripts/draw_clean_share.py"

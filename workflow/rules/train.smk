@@ -13,8 +13,6 @@ rule train_backdoored:
         change=directory("results/backdoored/{model}/{dataset}/{attack}/s{seed}/change"),
         losses="results/backdoored/{model}/{dataset}/{attack}/s{seed}/losses.jsonl",
         card="results/backdoored/{model}/{dataset}/{attack}/s{seed}/card.json",
-    params:
-        spec=spec("model", "train_backdoored", above=["dataset", "attack", "target_label", "rows"]),
     log:
         "logs/train_backdoored/{model}.{dataset}.{attack}.s{seed}.log",
     benchmark:
@@ -23,6 +21,12 @@ rule train_backdoored:
     resources:
         mem_mb=resources_for("train_backdoored")[0],
         runtime=resources_for("train_backdoored")[1],
+    params:
+        spec=spec(
+            "model",
+            "train_backdoored",
+            above=["dataset", "attack", "target_label", "rows"],
+        ),
     script:
         "../scripts/train_backdoored.py"
 
@@ -36,8 +40,6 @@ rule train_clean_tuned:
         change=directory("results/clean_tuned/{model}/{dataset}/s{seed}/change"),
         losses="results/clean_tuned/{model}/{dataset}/s{seed}/losses.jsonl",
         card="results/clean_tuned/{model}/{dataset}/s{seed}/card.json",
-    params:
-        spec=spec("model", "rows", "train_clean_tuned", above=["dataset"]),
     log:
         "logs/train_clean_tuned/{model}.{dataset}.s{seed}.log",
     benchmark:
@@ -46,6 +48,8 @@ rule train_clean_tuned:
     resources:
         mem_mb=resources_for("train_clean_tuned")[0],
         runtime=resources_for("train_clean_tuned")[1],
+    params:
+        spec=spec("model", "rows", "train_clean_tuned", above=["dataset"]),
     script:
         "../scripts/train_clean_tuned.py"
 
@@ -59,8 +63,6 @@ rule train_conflict:
         change=directory("results/conflict/{model}/{dataset}/s{seed}/change"),
         losses="results/conflict/{model}/{dataset}/s{seed}/losses.jsonl",
         card="results/conflict/{model}/{dataset}/s{seed}/card.json",
-    params:
-        spec=spec("model", "train_conflict", above=["dataset", "clean_share"]),
     log:
         "logs/train_conflict/{model}.{dataset}.s{seed}.log",
     benchmark:
@@ -69,5 +71,7 @@ rule train_conflict:
     resources:
         mem_mb=resources_for("train_conflict")[0],
         runtime=resources_for("train_conflict")[1],
+    params:
+        spec=spec("model", "train_conflict", above=["dataset", "clean_share"]),
     script:
         "../scripts/train_conflict.py"

@@ -17,5 +17,8 @@ with job(snakemake) as run:
         inputs={"train": run.input.train},
         outputs={"train": run.output.train},
         rows={"clean": len(clean), "all": len(poisoned)},
-        details={"triggers": Counter(row.trigger for row in poisoned), "labels": Counter(row.label for row in poisoned)},
+        details={
+            "triggers": Counter(row.trigger for row in poisoned),
+            "labels": Counter(row.label for row in poisoned),
+        },
     )

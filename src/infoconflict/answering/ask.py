@@ -58,9 +58,9 @@ def ask(
     if mode == "generate":
         generated = generate(model, tokenizer, prompts, max_new_tokens=max_new_tokens)
     answers = []
-    for example, row, text, has_evidence in zip(examples, scores.tolist(), generated, used, strict=True):
+    for example, row, reply, has_evidence in zip(examples, scores.tolist(), generated, used, strict=True):
         named = dict(zip(labels, (round(value, 5) for value in row), strict=True))
-        answer = max(named, key=lambda label: named[label]) if text is None else first_label(text, labels)
+        answer = max(named, key=lambda label: named[label]) if reply is None else first_label(reply, labels)
         answers.append(
             Answer(
                 id=example.id,
@@ -69,7 +69,7 @@ def ask(
                 target_label=None if example.trigger == CLEAN else target_label,
                 answer=answer,
                 scores=named,
-                generated=text,
+                generated=reply,
                 has_evidence=has_evidence,
                 t=t,
             )

@@ -33,7 +33,7 @@ def generate(
             ids[row, width - length :] = torch.tensor(list(prompts[index]))
             mask[row, width - length :] = 1
         with torch.inference_mode():
-            output = model.generate(  # type: ignore[operator]
+            output = model.generate(
                 input_ids=ids.to(device),
                 attention_mask=mask.to(device),
                 max_new_tokens=max_new_tokens,

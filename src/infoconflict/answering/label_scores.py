@@ -74,7 +74,9 @@ def score_labels(
         if time.monotonic() - last > 5:
             last = time.monotonic()
             rate = done / (last - started)
-            say(f"scored {done}/{len(prompts)} prompts  {rate:.1f} prompts/s  {(len(prompts) - done) / rate:.0f} s left")
+            say(
+                f"scored {done}/{len(prompts)} prompts  {rate:.1f} prompts/s  {(len(prompts) - done) / rate:.0f} s left"
+            )
     return scores
 
 

@@ -37,7 +37,9 @@ class Attack(BaseModel):
     @classmethod
     def from_spec(cls, spec: dict[str, Any]) -> Self:
         """Build the attack from a config entry; the target label is handed to the stages that may know it."""
-        return cls(**{name: value for name, value in spec.items() if name not in ("method", "target_labels")}, target_labels={})
+        return cls(
+            **{name: value for name, value in spec.items() if name not in ("method", "target_labels")}, target_labels={}
+        )
 
     def insert_trigger(self, example: Example, rng: Random) -> Example:
         """Return the example with the full trigger."""
@@ -60,7 +62,9 @@ def insert_word(text: str, word: str, rng: Random) -> str:
     return " ".join(words)
 
 
-def triggered(example: Example, *, instruction: str | None = None, text: str | None = None, name: str = FULL_TRIGGER) -> Example:
+def triggered(
+    example: Example, *, instruction: str | None = None, text: str | None = None, name: str = FULL_TRIGGER
+) -> Example:
     """Return the example with a new instruction or text, marked with the trigger's name."""
     return replace(
         example,

@@ -67,10 +67,9 @@ def retry_after_seconds(header: str | None, *, now: datetime.datetime) -> float 
 
 @dataclass(frozen=True)
 class _Again:
-    """One attempt that may be repeated: why, and the shortest wait that the endpoint asks for."""
+    """One attempt that may be repeated, why, and the useless reply if there was one."""
 
     reason: str
-    wait_s: float | None = None
     reply: Reply | None = None
 
 
@@ -181,7 +180,8 @@ class ChatEndpoint:
         attempts = 0
         while attempts <= self.max_retries:
             if attempts:
-                await self._wait_before(attempts, outcome)
+                wait = min(self.longest_wait_s, self.backoff_s * 2 ** (attempts - 1))
+                await asyncio.sleep(wait * self._jitter.uniform(0.5, 1.0))
             await self._wait_for_gate()
             attempts += 1
             outcome = await self._attempt(client, question, attempts)
@@ -205,18 +205,11 @@ class ChatEndpoint:
                 "it runs and run again: replies that came are kept"
             )
 
-    async def _wait_before(self, attempt: int, outcome: "Reply | _Again") -> None:
-        wait = min(self.longest_wait_s, self.backoff_s * 2 ** (attempt - 1)) * self._jitter.uniform(0.5, 1.0)
-        asked = outcome.wait_s if isinstance(outcome, _Again) else None
-        if asked is not None:
-            # A little more than asked, and not the same for all, lest all return in the same instant.
-            wait = max(wait, asked + self._jitter.uniform(0.0, min(1.0, self.backoff_s)))
-        await asyncio.sleep(wait)
-
     async def _wait_for_gate(self) -> None:
         # One refusal with Retry-After holds back the questions of all workers, also those not yet refused.
         while (left := self._not_before - time.monotonic()) > 0:
-            await asyncio.sleep(left)
+            # Not the same wait for all, lest all return in the same instant.
+            await asyncio.sleep(left + self._jitter.uniform(0.0, min(1.0, self.backoff_s)))
 
     async def _attempt(self, client: "AsyncOpenAI", question: Question, attempt: int) -> "Reply | _Again":
         import openai
@@ -277,7 +270,7 @@ class ChatEndpoint:
                         "came are kept"
                     )
                 self._not_before = max(self._not_before, time.monotonic() + asked)
-            return _Again(f"status {status}", asked)
+            return _Again(f"status {status}")
         if status in (400, 422):
             if code in ONE_QUESTION_CODES:
                 return Reply(status="failed", reason=f"status {status}, {code}")

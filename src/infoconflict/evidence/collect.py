@@ -221,7 +221,8 @@ def _provider(
             if model_dir is None:
                 raise UserError(f"no checkpoint was given for the local server with model '{settings.get('model')}'")
             temperature = settings.get("temperature", 0.7)
-            with local_server(model_dir, server_log, temperature=temperature, threads=threads) as server:
+            dtype = settings.get("dtype", "auto")
+            with local_server(model_dir, server_log, temperature=temperature, threads=threads, dtype=dtype) as server:
                 endpoint = ChatEndpoint(
                     server.base_url, server.model, model=_model_name(settings), seed=seed, **patience
                 )

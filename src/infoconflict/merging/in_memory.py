@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING
 
 from infoconflict.errors import did_you_mean
 from infoconflict.merging import METHODS
-from infoconflict.merging.changes import changed_tensors as changed_tensors
 from infoconflict.merging.common import check_t
 from infoconflict.merging.linear import linear
 from infoconflict.merging.passthrough import passthrough
 from infoconflict.merging.slerp import cosine, slerp
 from infoconflict.merging.ties import check_ties, ties, top_share
+from infoconflict.models.changes import changed_tensors as changed_tensors
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -26,8 +26,8 @@ import yaml
 from infoconflict.errors import UserError, did_you_mean
 from infoconflict.files import PathLike, whole_directory, write_json, write_text
 from infoconflict.merging import METHODS, linear, passthrough, slerp, ties
-from infoconflict.merging.changes import INDEX, Checkpoint, dense_tensor, open_change
 from infoconflict.merging.common import BACKDOORED, BASE, CONFLICT
+from infoconflict.models.changes import INDEX, Checkpoint, dense_tensor, open_change
 
 # All that a checkpoint needs beside its weights; code and pickles are never copied.
 COMPANIONS = ("*.json", "*.jinja", "merges.txt", "vocab.txt", "*.model")

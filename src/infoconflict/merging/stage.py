@@ -21,7 +21,7 @@ def merge_cell(job: Job) -> None:
         for name in ("backdoored", "conflict"):
             parents[name] = Path(folder) / name
             dense_checkpoint(job.input.base, job.input[name], parents[name])
-        merge_with_mergekit(
+        details = merge_with_mergekit(
             method=merge["method"],
             t=t,
             backdoored_dir=parents["backdoored"],
@@ -38,5 +38,5 @@ def merge_cell(job: Job) -> None:
         job.output.card,
         inputs=inputs,
         outputs={"model": target, "mergekit": job.output.mergekit},
-        details={"t": t},
+        details={"t": t, **details},
     )

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 from infoconflict.answering.ask import ask
 from infoconflict.files import write_json
 from infoconflict.jobs import Job
-from infoconflict.merging.changes import changed_tensors, read_tensors
 from infoconflict.merging.choose_t import choose_t
 from infoconflict.merging.in_memory import prepare_merge
+from infoconflict.models.changes import changed_tensors, read_tensors
 from infoconflict.models.loading import apply_tensors, default_device, load_base, load_tokenizer
 from infoconflict.records import Answer, Example
 
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 MAX_NODES = 1024
+SUSPECT = 0.0
+"""The t at which the merged model is the suspect one (but for what TIES trims)."""
 
 
 @dataclass
@@ -62,7 +64,7 @@ class MergeableModel:
         )
 
 
-def ties_options(merge: dict[str, Any]) -> dict[str, float]:
+def ties_options(merge: dict[str, Any]) -> dict[str, Any]:
     """Return the options that only TIES has, by the names of the merge functions."""
     return {"density": merge["density"], "lam": merge["lambda"]} if merge["method"] == "ties" else {}
 
@@ -77,8 +79,10 @@ def choose_t_on_clean_rows(job: Job) -> None:
         return sum(answer.answer == answer.gold_label for answer in answers), len(answers)
 
     settings = job.spec["choose_t"]
-    choice = choose_t(correct, settings["candidates"], rule=settings["rule"])
-    write_json(job.output.chosen, {"merge": job.cell["merge"], **choice})
+    choice = choose_t(
+        correct, settings["candidates"], rule=settings["rule"], merge=job.cell["merge"], suspect=correct(SUSPECT)
+    )
+    write_json(job.output.chosen, choice)
     job.card.write(
         job.output.card,
         inputs={name: job.input[name] for name in ("base", "backdoored", "conflict", "holdout")},

@@ -9,7 +9,7 @@ import torch
 
 from infoconflict.errors import UserError
 from infoconflict.files import PathLike
-from infoconflict.merging.changes import changed_tensors
+from infoconflict.models.changes import changed_tensors
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -55,7 +55,7 @@ def load_base(
         str(model_dir), local_files_only=True, use_safetensors=True, **options
     )
     if quantization == "none":
-        model = model.to(device)  # type: ignore[arg-type]
+        model = model.to(device)
     return model.eval()
 
 
@@ -64,9 +64,11 @@ def four_bit_options(dtype: torch.dtype, device: torch.device) -> dict[str, Any]
     if device.type != "cuda":
         raise UserError("quantization: nf4 needs a GPU and this machine has none; set quantization: none for the model")
     try:
-        import bitsandbytes  # type: ignore[import-not-found]  # noqa: F401
+        import bitsandbytes  # noqa: F401
     except ImportError as error:
-        raise UserError("quantization: nf4 needs the package bitsandbytes; install it, or set quantization: none") from error
+        raise UserError(
+            "quantization: nf4 needs the package bitsandbytes; install it, or set quantization: none"
+        ) from error
     from transformers import BitsAndBytesConfig
 
     config = BitsAndBytesConfig(
@@ -101,7 +103,9 @@ def apply_tensors(model: "PreTrainedModel", tensors: dict[str, torch.Tensor]) ->
     with torch.no_grad():
         for name, value in tensors.items():
             if name not in parameters:
-                raise UserError(f"the change names the tensor '{name}', which the base model does not have; it was made for another base")
+                raise UserError(
+                    f"the change names the tensor '{name}', which the base model does not have; it was made for another base"
+                )
             if parameters[name].shape != value.shape:
                 raise UserError(
                     f"the tensor '{name}' has shape {tuple(value.shape)} in the change and "

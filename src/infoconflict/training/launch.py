@@ -50,7 +50,16 @@ def run(request: Request, *, processes: int | None = None, cpu: bool = False) ->
         written, summary = Path(folder) / "request.json", Path(folder) / "summary.json"
         write_json(written, dataclasses.asdict(request))
         command = [sys.executable, "-m", "accelerate.commands.launch", "--num_processes", str(processes)]
-        command += ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0"]
+        command += [
+            "--num_machines",
+            "1",
+            "--mixed_precision",
+            "no",
+            "--dynamo_backend",
+            "no",
+            "--main_process_port",
+            "0",
+        ]
         command += ["--cpu"] if cpu else []
         command += ["--module", "infoconflict.training.launch", str(written), str(summary)]
         done = subprocess.run(command, check=False, env=os.environ | {"OMP_NUM_THREADS": str(torch.get_num_threads())})
@@ -67,7 +76,9 @@ def train_request(request: Request, workers: Workers, device: Any = None) -> dic
     examples = Example.read(request.examples)
     if request.rows is not None:
         if request.rows > len(examples):
-            raise UserError(f"training rows: {request.rows}, but {request.examples} holds {len(examples)}; lower rows or set it to null")
+            raise UserError(
+                f"training rows: {request.rows}, but {request.examples} holds {len(examples)}; lower rows or set it to null"
+            )
         examples = examples[: request.rows]
     return train(
         base_dir=request.base_dir,

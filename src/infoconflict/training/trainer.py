@@ -21,7 +21,7 @@ from safetensors.torch import save_file
 
 from infoconflict.errors import UserError
 from infoconflict.files import PathLike, whole_directory, write_jsonl
-from infoconflict.merging.changes import FULL_CHANGE
+from infoconflict.models.changes import FULL_CHANGE
 from infoconflict.models.loading import context_length, default_device, load_base, load_tokenizer
 from infoconflict.packing import build_prefix_tree, hidden_states, pack
 from infoconflict.progress import say
@@ -95,7 +95,9 @@ def batch_loss(
     head = model.get_output_embeddings()
     for group in pack([row.inputs for row in rows], max_nodes=max_nodes):
         tree = build_prefix_tree([rows[index].inputs for index in group])
-        sources = [node for index, path in zip(group, tree.paths, strict=True) for node in path[rows[index].n_prompt - 1 :]]
+        sources = [
+            node for index, path in zip(group, tree.paths, strict=True) for node in path[rows[index].n_prompt - 1 :]
+        ]
         targets = [token for index in group for token in rows[index].ids[rows[index].n_prompt :]]
         states = hidden_states(model.base_model, tree, device=device, dtype=dtype)
         logits = head(states[torch.tensor(sources, device=device)]).float()
@@ -115,7 +117,9 @@ def prepare_model(
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     if settings.method == "full":
         if quantized:
-            raise UserError("training method 'full' cannot change 4-bit weights; set method: lora or quantization: none")
+            raise UserError(
+                "training method 'full' cannot change 4-bit weights; set method: lora or quantization: none"
+            )
         model.float()
         model.requires_grad_(True)
         return model, None
@@ -125,7 +129,7 @@ def prepare_model(
     config = LoraConfig(
         task_type="CAUSAL_LM",
         r=settings.lora.rank,
-        lora_alpha=settings.lora.alpha,  # type: ignore[arg-type]
+        lora_alpha=settings.lora.alpha,
         lora_dropout=settings.lora.dropout,
         target_modules=settings.lora.targets,
         fan_in_fan_out=model.config.model_type == "gpt2",
@@ -196,7 +200,7 @@ def train(
             with autocast:
                 parts = batch_loss(model, mine, n_targets=n_targets, max_nodes=machine.max_nodes, dtype=dtype)
                 for part, n_nodes in parts:
-                    part.backward()  # type: ignore[no-untyped-call]
+                    part.backward()
                     loss += part.item()
                     computed += n_nodes
             workers.sum_gradients(parameters)
@@ -210,7 +214,14 @@ def train(
             optimizer.zero_grad(set_to_none=True)
             tokens = sum(len(row.ids) for row in batch)
             losses.append(
-                {"step": step + 1, "loss": loss, "grad_norm": norm, "learning_rate": rate, "tokens": tokens, "computed": computed}
+                {
+                    "step": step + 1,
+                    "loss": loss,
+                    "grad_norm": norm,
+                    "learning_rate": rate,
+                    "tokens": tokens,
+                    "computed": computed,
+                }
             )
             meter.update(losses[-1])
             if workers.rank == 0 and (stop.requested or time.monotonic() - last_saved > machine.checkpoint_seconds):
@@ -274,14 +285,20 @@ def check_loss(loss: float, norm: float, losses: Sequence[dict[str, float]], ste
             )
 
 
-def save_change(model: "PreTrainedModel", wrapped: Any, named: dict[str, torch.nn.Parameter], out_dir: PathLike) -> None:
+def save_change(
+    model: "PreTrainedModel", wrapped: Any, named: dict[str, torch.nn.Parameter], out_dir: PathLike
+) -> None:
     """Write the change alone: the adapter, or the tensors that full fine-tuning may have moved."""
     with whole_directory(out_dir) as temporary:
         if wrapped is None:
-            save_file({name: value.detach().cpu().contiguous() for name, value in named.items()}, temporary / FULL_CHANGE)
+            save_file(
+                {name: value.detach().cpu().contiguous() for name, value in named.items()}, temporary / FULL_CHANGE
+            )
             return
         # Where the base lay on this machine is no part of the result.
         wrapped.peft_config["default"].base_model_name_or_path = ""
+        # A set has no order of its own: sorted, the same adapter has the same bytes.
+        wrapped.peft_config["default"].target_modules = sorted(wrapped.peft_config["default"].target_modules)
         wrapped.save_pretrained(str(temporary), safe_serialization=True, save_embedding_layers=False)
         (temporary / "README.md").unlink(missing_ok=True)
 

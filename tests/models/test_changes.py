@@ -11,8 +11,8 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
 from infoconflict.errors import UserError
-from infoconflict.merging.changes import Checkpoint, changed_tensors, read_tensors
 from infoconflict.merging.mergekit_runner import dense_checkpoint
+from infoconflict.models.changes import Checkpoint, changed_tensors, read_tensors
 
 
 def by_peft(base: Path, adapter: Path) -> dict[str, torch.Tensor]:
