@@ -69,7 +69,7 @@ test-slurm: $(INSTALLED) ## the profile on a real one-node Slurm (needs root, sl
 
 .PHONY: benchmark
 benchmark: $(VENV)/.installed-bench ## speed and memory beside peers, each pair in one run
-	@for file in benchmarks/bench_*.py; do echo "== $$file"; $(BIN)/python "$$file"; done
+	@for file in benchmarks/*.py; do echo "== $$file"; $(BIN)/python "$$file"; done
 
 # ---- environment -----------------------------------------------------------------------------------------------------
 

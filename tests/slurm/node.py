@@ -45,7 +45,7 @@ AuthType=auth/munge
 AuthInfo=socket={folder}/munge.socket,cred_expire={requeue_wait_s}
 CryptoType=crypto/munge
 ProctrackType=proctrack/linuxproc
-TaskPlugin=task/affinity
+TaskPlugin=task/none
 JobAcctGatherType=jobacct_gather/none
 AccountingStorageType=accounting_storage/none
 SelectType=select/cons_tres
