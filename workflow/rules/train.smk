@@ -1,7 +1,8 @@
 # The three models that are tuned: backdoored, clean-tuned (a control), conflict. Each is stored as a change of its base.
 
 
-TRAINING_THREADS = 2
+# One: two models are tuned side by side on two cores, which is faster than one after the other on both.
+TRAINING_THREADS = 1
 
 
 rule train_backdoored:
@@ -17,6 +18,8 @@ rule train_backdoored:
         "logs/train_backdoored/{model}.{dataset}.{attack}.s{seed}.log",
     benchmark:
         "benchmarks/results/train_backdoored/{model}.{dataset}.{attack}.s{seed}.jsonl"
+    # The longest job of a cell: what does not wait for it runs beside it.
+    priority: 10
     threads: TRAINING_THREADS
     resources:
         mem_mb=resources_for("train_backdoored")[0],

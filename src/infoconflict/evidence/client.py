@@ -13,7 +13,7 @@ import random
 import re
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -22,7 +22,9 @@ from infoconflict.errors import UserError
 from infoconflict.evidence.provider import Question, Reply, condition
 
 if TYPE_CHECKING:
-    from openai import APIStatusError, AsyncOpenAI
+    from openai import APIStatusError
+
+_Create = Callable[..., Awaitable[Any]]
 
 # Timeout, conflict, too early, too many requests; all of 5xx besides. Everything else will not change by waiting.
 PASSING_STATUS = frozenset({408, 409, 425, 429})
@@ -161,10 +163,12 @@ class ChatEndpoint:
             timeout=self.timeout_s,
             http_client=openai.DefaultAsyncHttpxClient(trust_env=outside),
         ) as client:
+            # Looked up here: it imports for seconds, which belong to no attempt's timeout.
+            create = client.chat.completions.with_raw_response.create
 
             async def work() -> None:
                 for question in waiting:
-                    on_reply(question, await self._ask(client, question))
+                    on_reply(question, await self._ask(create, question))
 
             workers = [asyncio.create_task(work()) for _ in range(min(self.concurrency, len(questions)))]
             try:
@@ -174,7 +178,7 @@ class ChatEndpoint:
                     worker.cancel()
                 await asyncio.gather(*workers, return_exceptions=True)
 
-    async def _ask(self, client: "AsyncOpenAI", question: Question) -> Reply:
+    async def _ask(self, create: _Create, question: Question) -> Reply:
         prompt_tokens = completion_tokens = 0
         outcome: Reply | _Again = _Again("not asked")
         attempts = 0
@@ -184,7 +188,7 @@ class ChatEndpoint:
                 await asyncio.sleep(wait * self._jitter.uniform(0.5, 1.0))
             await self._wait_for_gate()
             attempts += 1
-            outcome = await self._attempt(client, question, attempts)
+            outcome = await self._attempt(create, question, attempts)
             reply = outcome if isinstance(outcome, Reply) else outcome.reply
             if reply is not None:
                 prompt_tokens += reply.prompt_tokens
@@ -211,14 +215,14 @@ class ChatEndpoint:
             # Not the same wait for all, lest all return in the same instant.
             await asyncio.sleep(left + self._jitter.uniform(0.0, min(1.0, self.backoff_s)))
 
-    async def _attempt(self, client: "AsyncOpenAI", question: Question, attempt: int) -> "Reply | _Again":
+    async def _attempt(self, create: _Create, question: Question, attempt: int) -> "Reply | _Again":
         import openai
 
         try:
             while True:
                 sent = self._settings(question, attempt)
                 try:
-                    body = await asyncio.wait_for(self._post(client, question, sent), self.timeout_s)
+                    body = await asyncio.wait_for(self._post(create, question, sent), self.timeout_s)
                     return _read_body(body)
                 except openai.APIStatusError as error:
                     if not self._adapt(error, sent):
@@ -235,13 +239,9 @@ class ChatEndpoint:
             settings["seed"] = (int(question.sha256[:8], 16) + self.seed * 1_000_003 + attempt - 1) % 2**31
         return settings
 
-    async def _post(self, client: "AsyncOpenAI", question: Question, settings: dict[str, Any]) -> str:
-        response = await client.chat.completions.with_raw_response.create(
-            model=self.requested_model,
-            messages=question.messages,  # type: ignore[arg-type]
-            **settings,
-        )
-        return response.http_response.text
+    async def _post(self, create: _Create, question: Question, settings: dict[str, Any]) -> str:
+        response = await create(model=self.requested_model, messages=question.messages, **settings)
+        return str(response.http_response.text)
 
     def _adapt(self, error: "APIStatusError", sent: Mapping[str, Any]) -> bool:
         """Leave out or rename what was sent and is not known to the endpoint; tell whether asking again makes sense."""

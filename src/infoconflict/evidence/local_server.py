@@ -246,8 +246,12 @@ def _stop(process: "subprocess.Popen[bytes]") -> None:
 
 
 def _has_gpu() -> bool:
-    hidden = os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1")
-    return not hidden and (Path("/dev/nvidia0").exists() or Path("/dev/kfd").exists())
+    # A device file is not a device that this job may use; but without one, importing torch to ask it is time lost.
+    if not (Path("/dev/nvidia0").exists() or Path("/dev/kfd").exists()):
+        return False
+    import torch
+
+    return bool(torch.cuda.is_available())
 
 
 def _computes_bfloat16() -> bool:
