@@ -179,7 +179,7 @@ def test_modification_without_answers_says_so(tmp_path: Path, endpoint: FakeEndp
 
 
 def test_after_a_refusal_it_goes_on_where_it_was(tmp_path: Path, endpoint: FakeEndpoint) -> None:
-    endpoint.script = [says("One."), says("Two."), refuses(401)]
+    endpoint.script = [says("One."), says("Two."), refuses(500), refuses(401)]
     rows = examples([f"the {noun}" for noun in NOUNS])
     arguments = {"options": at_endpoint(endpoint), "labels": LABELS, "scratch": tmp_path / "s"}
     out = tmp_path / "out" / "e.jsonl"
@@ -191,7 +191,9 @@ def test_after_a_refusal_it_goes_on_where_it_was(tmp_path: Path, endpoint: FakeE
     assert (summary["resumed"], summary["asked"]) == (2, len(NOUNS) - 2)
     assert [row.reply for row in Evidence.read(out)][:2] == ["One.", "Two."]
     prompts = Counter(request.prompt for request in endpoint.seen)
-    assert sorted(prompts.values()) == [1] * (len(NOUNS) - 1) + [2]  # only the refused question came twice
+    # Only what got no reply came twice.
+    assert sorted(prompts.values()) == [1] * (len(NOUNS) - 2) + [2, 2]
+    assert all(row.status == "ok" for row in Evidence.read(out))
 
 
 def test_other_settings_do_not_take_over_replies(tmp_path: Path, endpoint: FakeEndpoint) -> None:

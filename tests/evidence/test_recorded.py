@@ -79,6 +79,12 @@ def test_a_file_of_evidence_rows_can_be_replayed(tmp_path: Path) -> None:
     assert replies(tmp_path / "e.jsonl", RIVER)[0].text == "A stream."
 
 
+def test_a_question_that_failed_has_no_recorded_reply(tmp_path: Path) -> None:
+    failed = {"prompt_sha256": RIVER.sha256, "keywords": ["river"], "reply": "", "status": "failed"}
+    file = write(tmp_path / "r.jsonl", failed, {"default": True, "reply": "A stream."})
+    assert replies(file, RIVER)[0].text == "A stream."
+
+
 @pytest.mark.parametrize(
     ("rows", "message"),
     [

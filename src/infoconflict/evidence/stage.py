@@ -5,7 +5,7 @@ from pathlib import Path
 
 from infoconflict.cards import digest_of_input
 from infoconflict.evidence.collect import collect_evidence
-from infoconflict.files import sha256_of, sha256_of_text
+from infoconflict.files import read_jsonl, sha256_of, sha256_of_text
 from infoconflict.jobs import Job
 from infoconflict.lineage import canonical
 from infoconflict.records import Example
@@ -17,12 +17,13 @@ def collect_for_test_set(job: Job) -> None:
     How the provider is asked (concurrency, time-out, tries) changes no result and comes with the resources.
     """
     model_dir = job.input.get("model") or None
+    suspect = job.input.get("suspect") or None
     options = dict(job.spec["evidence"])
     asked = {name: job.machine[name] for name in ("concurrency", "timeout_s", "max_retries")}
     kind = options["provider"]["kind"]
     options["provider"] = options["provider"] | (asked if kind != "recorded" else {})
     digest = sha256_of_text(
-        canonical(job.spec) + sha256_of(job.input.questions) + (digest_of_input(model_dir) if model_dir else "")
+        canonical(job.spec) + "".join(map(sha256_of, [job.input.questions, *([suspect] if suspect else [])])) + (digest_of_input(model_dir) if model_dir else "")
     )[:24]
     scratch = job.scratch(digest)
     details = collect_evidence(
@@ -34,10 +35,11 @@ def collect_for_test_set(job: Job) -> None:
         model_dir=model_dir,
         server_log=Path(job.log).with_suffix(".server.log"),
         threads=job.threads,
+        suspect_answers=read_replies(suspect) if suspect else None,
     )
     rows = {"evidence": sum(details["rows"].values()), **details["status"]}
     inputs = {"questions": job.input.questions}
-    inputs |= {name: job.input[name] for name in ("model", "recorded") if job.input.get(name)}
+    inputs |= {name: job.input[name] for name in ("model", "recorded", "suspect") if job.input.get(name)}
     job.card.write(
         job.output.card,
         inputs=inputs,
@@ -48,3 +50,8 @@ def collect_for_test_set(job: Job) -> None:
         tokens=details["prompt_tokens"] + details["completion_tokens"],
     )
     shutil.rmtree(scratch, ignore_errors=True)
+
+
+def read_replies(path: str) -> dict[tuple[str, str], str]:
+    """Return the suspect's replies by question."""
+    return {(row["id"], row["trigger"]): row["reply"] for row in read_jsonl(path)}
