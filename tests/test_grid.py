@@ -126,15 +126,6 @@ def test_an_attack_without_a_target_label_is_left_out_with_a_reason():
     assert {out.reason for out in grid.excluded if out.model == "tiny_llama"} == {reason}
 
 
-def test_evidence_by_modification_waits():
-    raw = variant("tiny.yaml")
-    raw["evidence"]["recorded_keywords"]["branch"] = "modification"
-    grid = build_grid(load_config(raw, file="c"))
-    assert {cell.defense for cell in grid.cells} == {"none", "internal"}
-    reason = "evidence by modification (recorded_keywords) arrives with a later version"
-    assert {out.reason for out in grid.excluded if out.defense == "external" and out.attack == "cba"} == {reason}
-
-
 AXES = {
     "model": ["tiny_llama", "tiny_gpt2", "tiny_gptj"],
     "attack": ["cba", "badnets"],

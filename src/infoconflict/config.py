@@ -620,6 +620,8 @@ class EvidenceEntry(Entry):
     """How keywords are found."""
     min_tokens: Count = 12
     """Shortest evidence of the suspect model worth rewriting, in tokens; else keywords are explained. Ours."""
+    suspect_max_tokens: Count = 64
+    """Longest answer with evidence that the suspect model is asked for, in tokens (modification). Ours."""
     max_evidence_words: Count = 60
     """Evidence is cut after so many words; the question never is. Ours."""
 

@@ -100,9 +100,6 @@ def _why_not(config: Config, model: str, dataset: str, attack: str, defense: str
     defense_entry = config.defenses[defense]
     if isinstance(defense_entry, PlannedDefense):
         return f"the defense {defense_entry.method} arrives with a later version"
-    evidence = getattr(defense_entry, "evidence", None)
-    if evidence and config.evidence[evidence].branch == "modification":
-        return f"evidence by modification ({evidence}) arrives with a later version"
     if isinstance(attack_entry, Attack) and dataset not in attack_entry.target_labels:
         return f"the attack {attack} has no target label for the data set {dataset}"
     return None

@@ -71,7 +71,10 @@ with local_server(sys.argv[1], sys.argv[2]) as server:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux ends a child with its parent")
 @pytest.mark.parametrize("way", [signal.SIGTERM, signal.SIGKILL])
-def test_a_killed_parent_leaves_no_server(way: signal.Signals, tmp_path: Path, fake_serve: Path) -> None:
+def test_a_killed_parent_leaves_no_server(
+    way: signal.Signals, tmp_path: Path, fake_serve: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TMPDIR", str(tmp_path))  # a killed parent does leave its folder of links
     arguments = [sys.executable, "-c", PARENT, str(fake_serve), str(tmp_path / "server.log")]
     with subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True) as parent:
         assert parent.stdout is not None

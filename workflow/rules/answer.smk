@@ -4,38 +4,22 @@
 def answer_inputs(w):
     """Return the weights and the evidence of a cell, by name."""
     cell = dict(w)
-    backdoored = "results/backdoored/{model}/{dataset}/{attack}/s{seed}/change".format(
-        **cell
-    )
+    backdoored = "results/backdoored/{model}/{dataset}/{attack}/s{seed}/change".format(**cell)
     match w.defense:
         case "control_base":
             return {}
         case "control_clean_tuned":
-            return {
-                "change": "results/clean_tuned/{model}/{dataset}/s{seed}/change".format(
-                    **cell
-                )
-            }
+            return {"change": "results/clean_tuned/{model}/{dataset}/s{seed}/change".format(**cell)}
         case "control_conflict":
-            return {
-                "change": "results/conflict/{model}/{dataset}/s{seed}/change".format(
-                    **cell
-                )
-            }
+            return {"change": "results/conflict/{model}/{dataset}/s{seed}/change".format(**cell)}
     defense = CONFIG.defenses[w.defense]
     found = {"change": backdoored}
     if merge := getattr(defense, "merge", None):
         found = {
-            "merged": "results/merged/{model}/{dataset}/{attack}/{merge}/s{seed}/model".format(
-                **cell, merge=merge
-            )
+            "merged": "results/merged/{model}/{dataset}/{attack}/{merge}/s{seed}/model".format(**cell, merge=merge)
         }
     if evidence := getattr(defense, "evidence", None):
-        folder = "results/evidence/{dataset}/{evidence}".format(
-            **cell, evidence=evidence
-        )
-        found["evidence_clean"] = f"{folder}/s{w.seed}/clean.jsonl"
-        found["evidence_triggered"] = f"{folder}/{w.attack}/s{w.seed}/triggered.jsonl"
+        found["evidence_clean"], found["evidence_triggered"] = evidence_of(w, evidence)
     return found
 
 

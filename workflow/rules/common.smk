@@ -39,18 +39,9 @@ def any_of(ids):
 
 def code(rule, *modules):
     """Return the package files that a rule's script imports, directly or not, and those of the modules named."""
-    files = code_closure(
-        SCRIPTS / f"{rule}.py", *(SOURCE / module for module in modules)
-    )
+    files = code_closure(SCRIPTS / f"{rule}.py", *(SOURCE / module for module in modules))
     # Relative where that is possible: the same paths in every checkout.
-    return [
-        (
-            str(file.relative_to(Path.cwd()))
-            if file.is_relative_to(Path.cwd())
-            else str(file)
-        )
-        for file in files
-    ]
+    return [(str(file.relative_to(Path.cwd())) if file.is_relative_to(Path.cwd()) else str(file)) for file in files]
 
 
 # --- settings -----------------------------------------------------------------------------------------------------------
@@ -62,12 +53,8 @@ def code(rule, *modules):
 def attack_settings(w, *, training):
     """Return an attack's settings without its target labels, and without training options for test sets."""
     attack = CONFIG.attacks[w.attack]
-    left_out = (
-        {"target_labels"} if training else {"target_labels"} | attack.training_options
-    )
-    return {
-        name: value for name, value in spec_of(attack).items() if name not in left_out
-    }
+    left_out = {"target_labels"} if training else {"target_labels"} | attack.training_options
+    return {name: value for name, value in spec_of(attack).items() if name not in left_out}
 
 
 def settings_of(part, w):
@@ -114,11 +101,7 @@ def settings_of(part, w):
             return {"evidence": evidence_settings(w.evidence)}
         case "evaluation":
             settings = spec_of(CONFIG.evaluation)
-            return {
-                "evaluation": {
-                    name: settings[name] for name in ("mode", "max_new_tokens")
-                }
-            }
+            return {"evaluation": {name: settings[name] for name in ("mode", "max_new_tokens")}}
         case "interval":
             return {"interval": CONFIG.evaluation.interval}
         case "figures":
@@ -144,11 +127,7 @@ def spec(*own, above=()):
     """Return a params function: canonical JSON of the named own parts, and a digest of the parts above."""
 
     def together(parts, w):
-        return {
-            name: value
-            for part in parts
-            for name, value in settings_of(part, w).items()
-        }
+        return {name: value for part in parts for name, value in settings_of(part, w).items()}
 
     def inner(w):
         settings = together(own, w)
@@ -188,9 +167,7 @@ def resources_for(stage):
 
 # --- targets ------------------------------------------------------------------------------------------------------------
 
-TRIALS = list(
-    dict.fromkeys((cell.model, cell.dataset, cell.attack, cell.seed) for cell in CELLS)
-)
+TRIALS = list(dict.fromkeys((cell.model, cell.dataset, cell.attack, cell.seed) for cell in CELLS))
 
 
 def path_of(stage, cell, name):
@@ -216,10 +193,7 @@ def sweep_cells():
 
 
 def sweep_path(cell, name):
-    return (
-        "results/sweep/{model}/{dataset}/{attack}/{merge}/s{seed}/".format(**cell)
-        + name
-    )
+    return "results/sweep/{model}/{dataset}/{attack}/{merge}/s{seed}/".format(**cell) + name
 
 
 def all_sweeps():
@@ -228,16 +202,8 @@ def all_sweeps():
 
 def used_merges():
     """Return ids of merges that a cell's defense uses or the sweep shows."""
-    used = {
-        merge
-        for cell in GRID.cells
-        if (merge := getattr(CONFIG.defenses[cell.defense], "merge", None))
-    }
-    return [
-        merge
-        for merge in CONFIG.merges
-        if merge in used or merge in CONFIG.sweep.merges
-    ]
+    used = {merge for cell in GRID.cells if (merge := getattr(CONFIG.defenses[cell.defense], "merge", None))}
+    return [merge for merge in CONFIG.merges if merge in used or merge in CONFIG.sweep.merges]
 
 
 def all_chosen_t():
@@ -249,25 +215,36 @@ def all_chosen_t():
     ]
 
 
+def evidence_of(cell, evidence):
+    """Return a cell's evidence files for clean and for triggered questions.
+
+    Explained keywords depend on the questions alone and are shared by all models; rewritten evidence is a model's own.
+    """
+    folder = f"results/evidence/{cell.dataset}/{evidence}"
+    seed = f"s{cell.seed}"
+    if CONFIG.evidence[evidence].branch == "modification":
+        folder += f"/{cell.attack}/{cell.model}/{seed}"
+        return f"{folder}/clean.jsonl", f"{folder}/triggered.jsonl"
+    return f"{folder}/{seed}/clean.jsonl", f"{folder}/{cell.attack}/{seed}/triggered.jsonl"
+
+
 def all_evidence():
     found = []
     for cell in GRID.cells:
         if evidence := getattr(CONFIG.defenses[cell.defense], "evidence", None):
-            found.append(
-                f"results/evidence/{cell.dataset}/{evidence}/s{cell.seed}/clean.jsonl"
-            )
-            found.append(
-                f"results/evidence/{cell.dataset}/{evidence}/{cell.attack}/s{cell.seed}/triggered.jsonl"
-            )
+            found += evidence_of(cell, evidence)
     return list(dict.fromkeys(found))
+
+
+def is_own_evidence(card):
+    """Return whether a card belongs to evidence that rewrites a model's own."""
+    parts = card.split("/")
+    return parts[1] == "evidence" and CONFIG.evidence[parts[3]].branch == "modification"
 
 
 def all_cards():
     """Return the cards of every stage of every cell."""
-    cards = [
-        f"results/models/{model}.card.json"
-        for model in dict.fromkeys(cell.model for cell in CELLS)
-    ]
+    cards = [f"results/models/{model}.card.json" for model in dict.fromkeys(cell.model for cell in CELLS)]
     for cell in CELLS:
         data, attack, seed = cell.dataset, cell.attack, cell.seed
         cards += [
@@ -282,15 +259,11 @@ def all_cards():
         ]
         merge = getattr(CONFIG.defenses.get(cell.defense), "merge", None)
         if merge:
-            cards.append(
-                f"results/merged/{cell.model}/{data}/{attack}/{merge}/s{seed}/card.json"
-            )
+            cards.append(f"results/merged/{cell.model}/{data}/{attack}/{merge}/s{seed}/card.json")
     cards += [sweep_path(cell, "card.json") for cell in sweep_cells()]
     cards += [str(Path(path).with_name("card.json")) for path in all_chosen_t()]
-    cards += [
-        str(Path(path).with_name(f"{Path(path).stem}.card.json"))
-        for path in all_evidence()
-    ]
+    cards += [str(Path(path).with_name(f"{Path(path).stem}.card.json")) for path in all_evidence()]
+    cards += [card.replace("/evidence/", "/suspect_evidence/") for card in cards if is_own_evidence(card)]
     return list(dict.fromkeys(cards))
 
 
@@ -302,3 +275,4 @@ wildcard_constraints:
     merge=any_of(CONFIG.merges),
     evidence=any_of(CONFIG.evidence),
     seed=r"\d+",
+    asked="clean|triggered",

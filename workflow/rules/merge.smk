@@ -13,17 +13,13 @@ def maybe_temp(path):
 
 def chosen_t(w):
     """Return the file that says which t was chosen, for merges with ``t: auto``."""
-    folder = "results/chosen_t/{model}/{dataset}/{attack}/{merge}/s{seed}".format(
-        **dict(w)
-    )
+    folder = "results/chosen_t/{model}/{dataset}/{attack}/{merge}/s{seed}".format(**dict(w))
     return f"{folder}/chosen_t.json" if uses_auto_t(w.merge) else []
 
 
 def merge_spec(w):
     """Return the settings of a merge; how t is chosen counts only where it is."""
-    return spec(
-        "model", "merge", above=PARENTS + (["choose_t"] if uses_auto_t(w.merge) else [])
-    )(w)
+    return spec("model", "merge", above=PARENTS + (["choose_t"] if uses_auto_t(w.merge) else []))(w)
 
 
 rule choose_t:
@@ -58,11 +54,7 @@ rule merge_models:
         chosen_t=chosen_t,
         code=code("merge_models"),
     output:
-        model=maybe_temp(
-            directory(
-                "results/merged/{model}/{dataset}/{attack}/{merge}/s{seed}/model"
-            )
-        ),
+        model=maybe_temp(directory("results/merged/{model}/{dataset}/{attack}/{merge}/s{seed}/model")),
         mergekit="results/merged/{model}/{dataset}/{attack}/{merge}/s{seed}/mergekit.yaml",
         card="results/merged/{model}/{dataset}/{attack}/{merge}/s{seed}/card.json",
     log:
@@ -99,8 +91,6 @@ rule sweep_merge:
         mem_mb=resources_for("sweep_merge")[0],
         runtime=resources_for("sweep_merge")[1],
     params:
-        spec=spec(
-            "model", "swept_merge", "sweep", "labels", "target_label", above=PARENTS
-        ),
+        spec=spec("model", "swept_merge", "sweep", "labels", "target_label", above=PARENTS),
     script:
         "../scripts/sweep_merge.py"

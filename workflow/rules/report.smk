@@ -6,35 +6,28 @@ METRICS = ["cells", "sweep", "summary", "costs"]
 
 def cell_list(cells):
     """Return cells as plain dicts, in the order of the files that belong to them."""
-    return [
-        dict(cell) if isinstance(cell, dict) else dict(vars(cell)) for cell in cells
-    ]
+    return [dict(cell) if isinstance(cell, dict) else dict(vars(cell)) for cell in cells]
 
 
 def chosen_cells():
     """Return the cells of all_chosen_t(), in its order."""
     names = ("model", "dataset", "attack", "merge", "seed")
-    return [
-        dict(zip(names, [*path.split("/")[2:6], int(path.split("/")[6][1:])]))
-        for path in all_chosen_t()
-    ]
+    return [dict(zip(names, [*path.split("/")[2:6], int(path.split("/")[6][1:])])) for path in all_chosen_t()]
 
 
 def evidence_cells():
     """Return the cells of all_evidence(), in its order."""
     found = []
     for path in all_evidence():
-        parts = path.split("/")[2:-1]
-        cell = {"dataset": parts[0], "evidence": parts[1], "seed": int(parts[-1][1:])}
-        found.append(cell | ({"attack": parts[2]} if len(parts) == 4 else {}))
+        dataset, evidence, *owner, seed, _ = path.split("/")[2:]
+        cell = {"dataset": dataset, "evidence": evidence, "seed": int(seed[1:])}
+        found.append(cell | dict(zip(["attack", "model"], owner)))
     return found
 
 
 def report_spec(**extra):
     """Return the settings of a reporting rule: the interval, and whose numbers the input files are."""
-    return lambda w: canonical(
-        {"interval": CONFIG.evaluation.interval, "chosen_t": chosen_cells(), **extra}
-    )
+    return lambda w: canonical({"interval": CONFIG.evaluation.interval, "chosen_t": chosen_cells(), **extra})
 
 
 rule list_excluded:
@@ -137,9 +130,7 @@ rule figures:
 rule report:
     input:
         metrics=expand("results/metrics/{name}.csv", name=METRICS),
-        tables=expand(
-            "results/tables/{name}.{suffix}", name=TABLES, suffix=TABLE_FORMATS
-        ),
+        tables=expand("results/tables/{name}.{suffix}", name=TABLES, suffix=TABLE_FORMATS),
         figures=all_figures(),
         chosen_t=all_chosen_t(),
         evidence=all_evidence(),

@@ -4,11 +4,7 @@ from infoconflict.packages import PACKAGES
 
 def package_input(entry):
     """Return the fetched file of a packaged source, or nothing."""
-    return (
-        f"results/sources/{PACKAGES[entry.package].file}"
-        if entry.source == "packaged"
-        else []
-    )
+    return f"results/sources/{PACKAGES[entry.package].file}" if entry.source == "packaged" else []
 
 
 def local_model_files(entry):
@@ -20,11 +16,7 @@ def local_model_files(entry):
 
 def local_dataset_files(entry):
     """Return the files of a local data set."""
-    return (
-        [path for path in (entry.train, entry.test) if path]
-        if entry.source == "local"
-        else []
-    )
+    return [path for path in (entry.train, entry.test) if path] if entry.source == "local" else []
 
 
 def package_of_file(file):

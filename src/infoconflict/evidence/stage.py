@@ -23,7 +23,9 @@ def collect_for_test_set(job: Job) -> None:
     kind = options["provider"]["kind"]
     options["provider"] = options["provider"] | (asked if kind != "recorded" else {})
     digest = sha256_of_text(
-        canonical(job.spec) + "".join(map(sha256_of, [job.input.questions, *([suspect] if suspect else [])])) + (digest_of_input(model_dir) if model_dir else "")
+        canonical(job.spec)
+        + "".join(map(sha256_of, [job.input.questions, *([suspect] if suspect else [])]))
+        + (digest_of_input(model_dir) if model_dir else "")
     )[:24]
     scratch = job.scratch(digest)
     details = collect_evidence(

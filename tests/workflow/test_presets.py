@@ -1,0 +1,38 @@
+"""Every preset dry-runs, and a mistake in a config ends before any job with its sentence."""
+
+import pytest
+import yaml
+
+from tests.workflow.conftest import ROOT, copy_of_checkout
+
+pytestmark = pytest.mark.workflow
+
+
+@pytest.fixture(scope="module")
+def checkout(tmp_path_factory):
+    return copy_of_checkout(tmp_path_factory.mktemp("presets"))
+
+
+def test_the_demo_is_the_default(checkout) -> None:
+    planned = checkout.planned(config="config/config.yaml")
+    assert planned["train_backdoored"] == 1
+    assert planned["fetch_package"] == 2
+
+
+def test_paper_dry_runs_and_says_what_waits(checkout) -> None:
+    planned = checkout.planned(config="config/paper.yaml")
+    assert planned["prepare_model"] == 4
+    assert sum(planned.values()) < 10_000
+    assert planned["list_excluded"] == 1
+
+
+def test_a_mistake_ends_before_any_job(checkout) -> None:
+    config = yaml.safe_load((ROOT / "config/tiny.yaml").read_text())
+    config["clean_share"]["shar"] = config["clean_share"].pop("share")
+    (checkout.folder / "config/wrong.yaml").write_text(yaml.safe_dump(config))
+    done = checkout.snakemake("-n", config="config/wrong.yaml", check=False)
+    said = done.stdout + done.stderr
+    assert done.returncode != 0
+    assert "clean_share" in said
+    assert "did you mean 'share'?" in said
+    assert "Traceback" not in said

@@ -1,0 +1,172 @@
+"""Which edit reruns which rules: a table, checked by dry runs on a finished run; and no stale table after a failure."""
+
+import contextlib
+import copy
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.workflow.conftest import CONFIG, Checkout, copy_of_checkout
+
+pytestmark = pytest.mark.workflow
+
+PRESENTATION = {"tables", "figures", "report"}
+REPORT = {"metrics"} | PRESENTATION
+# Answers of merged models need the merged weights, which are temporary: they are made again.
+ANSWERS = {"answer", "merge_models"} | REPORT
+OWN_EVIDENCE = {"ask_suspect", "modify_evidence"}
+MERGED = {"choose_t", "sweep_merge"} | ANSWERS
+EVIDENCE = {"collect_evidence_clean", "collect_evidence_triggered"} | ANSWERS
+
+
+def at(*keys: str, value: Any) -> Callable[[dict], None]:
+    """Return an edit that sets one value of the config."""
+
+    def edit(config: dict) -> None:
+        for key in keys[:-1]:
+            config = config[key]
+        config[keys[-1]] = value
+
+    return edit
+
+
+def exchange(config: dict) -> None:
+    lora = config["training"]["backdoored"]["lora"]
+    lora["rank"], lora["alpha"] = lora["alpha"], lora["rank"]
+
+
+def reorder(config: dict) -> None:
+    for key in list(config):
+        config[key] = config.pop(key)
+    config["grid"] = dict(reversed(config["grid"].items()))
+
+
+CONFIG_EDITS = {
+    "t from auto to a number": (at("merges", "linear", "t", value=0.5), ANSWERS | {"sweep_merge"}),
+    "t of one merge": (at("merges", "ties", "t", value=0.6), ANSWERS | {"sweep_merge"}),
+    "merge method of a defense": (at("defenses", "internal", "merge", value="slerp"), ANSWERS),
+    "density of TIES": (at("merges", "ties", "density", value=0.3), ANSWERS | {"sweep_merge"}),
+    "candidates of t": (at("choose_t", "candidates", value=[0.5, 0.7]), MERGED),
+    "points of the sweep": (at("sweep", "t", value=[0.2, 0.7]), {"sweep_merge"} | REPORT),
+    "clean share": (at("clean_share", "share", value=0.3), {"draw_clean_share", "train_conflict"} | MERGED),
+    "conflict training": (at("training", "conflict", "epochs", value=1), {"train_conflict"} | MERGED),
+    "evidence temperature": (at("evidence", "served_keywords", "provider", "temperature", value=0.2), EVIDENCE),
+    "keyword threshold": (at("evidence", "served_keywords", "textrank", value={"threshold": 0.4}), EVIDENCE),
+    "poisoning rate": (
+        at("attacks", "cba", "poisoning_rate", value=0.3),
+        {"poison_train", "train_backdoored"} | OWN_EVIDENCE | MERGED,
+    ),
+    "trigger": (
+        at("attacks", "cba", "input_trigger", value="honestly"),
+        {"poison_train", "train_backdoored", "poison_test", "collect_evidence_triggered"} | OWN_EVIDENCE | MERGED,
+    ),
+    "two values exchanged": (exchange, {"train_backdoored", "train_clean_tuned"} | OWN_EVIDENCE | MERGED),
+    "partial rows": (
+        at("evaluation", "partial_rows", value=1),
+        {"poison_test", "collect_evidence_triggered", "sweep_merge"} | OWN_EVIDENCE | ANSWERS,
+    ),
+    "metric option": (at("evaluation", "interval", value=0.9), REPORT),
+    "figure option": (at("figures", "dpi", value=70), {"figures", "report"}),
+    "name of the experiment": (at("name", value="renamed"), {"report"}),
+    "kept merged weights": (at("keep_merged", value=True), set()),
+    "questions under way": (at("evidence", "served_keywords", "provider", "concurrency", value=3), set()),
+    "order of keys": (reorder, set()),
+    "no edit": (lambda config: None, set()),
+}
+
+
+@pytest.mark.parametrize("name", CONFIG_EDITS)
+def test_config_edit(name: str, finished: Checkout) -> None:
+    edit, expected = CONFIG_EDITS[name]
+    config = copy.deepcopy(yaml.safe_load((finished.folder / CONFIG).read_text()))
+    edit(config)
+    (finished.folder / "config/edited.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
+    assert set(finished.planned(config="config/edited.yaml")) == expected
+
+
+def test_a_new_seed_adds_cells_and_keeps_the_old_ones(finished: Checkout) -> None:
+    config = yaml.safe_load((finished.folder / CONFIG).read_text())
+    config["seeds"] = [0, 1]
+    (finished.folder / "config/edited.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
+    planned = finished.planned(config="config/edited.yaml")
+    assert "prepare_model" not in planned
+    assert planned["prepare_dataset"] == 1
+    assert planned["train_backdoored"] == 4
+    assert planned["answer"] == 29
+
+
+def test_a_comment_changes_nothing(finished: Checkout) -> None:
+    text = (finished.folder / CONFIG).read_text()
+    (finished.folder / "config/edited.yaml").write_text(
+        "# a remark\n" + text.replace("seeds: [0]", "seeds: [0]  # one")
+    )
+    assert finished.planned(config="config/edited.yaml") == {}
+
+
+def test_machine_settings_change_nothing(finished: Checkout) -> None:
+    machine = ["--set-threads", "train_backdoored=2", "--set-resources", "train_backdoored:mem_mb=9999"]
+    assert finished.planned(*machine, "--set-resources", "answer:max_nodes=64") == {}
+
+
+@contextlib.contextmanager
+def changed(file: Path) -> Iterator[None]:
+    """Add a line to a module for the length of the block."""
+    text = file.read_text()
+    try:
+        file.write_text(text + "\nADDED_BY_A_TEST = 1\n")
+        yield
+    finally:
+        file.write_text(text)
+
+
+CODE_EDITS = {
+    "reporting/page.py": {"report"},
+    "reporting/figures.py": {"figures", "report"},
+    "metrics.py": REPORT,
+    "answering/generation.py": {"ask_suspect", "modify_evidence"} | MERGED,
+    "merging/ties.py": MERGED,
+    "merging/choose_t.py": MERGED,
+    "merging/mergekit_runner.py": ANSWERS,
+    "evidence/textrank.py": {"modify_evidence"} | EVIDENCE,
+    "training/trainer.py": {"train_backdoored", "train_clean_tuned", "train_conflict"} | OWN_EVIDENCE | MERGED,
+    "poisoning.py": {"poison_train", "poison_test", "train_backdoored", "collect_evidence_triggered"} | OWN_EVIDENCE | MERGED,
+}
+
+
+@pytest.mark.parametrize("module", CODE_EDITS)
+def test_code_edit(module: str, finished: Checkout) -> None:
+    with changed(finished.folder / "src/infoconflict" / module):
+        assert set(finished.planned()) == CODE_EDITS[module]
+    assert finished.planned() == {}
+
+
+def test_an_attack_is_rerun_alone(finished: Checkout) -> None:
+    with changed(finished.folder / "src/infoconflict/attacks/badnets.py"):
+        planned = finished.planned()
+    assert planned["poison_train"] == 1
+    assert planned["train_backdoored"] == 1
+
+
+def test_failure_after_an_edit_leaves_no_stale_table(tmp_path: Path) -> None:
+    """An edited job fails and its old output is deleted: the next run must not say that nothing is to be done."""
+    checkout = copy_of_checkout(tmp_path)
+    config = yaml.safe_load((tmp_path / CONFIG).read_text())
+    config["grid"] |= {"models": ["tiny_gpt2"], "attacks": ["cba"], "defenses": ["none"], "skip": []}
+    config["sweep"]["merges"] = []
+    good, bad = "config/good.yaml", "config/bad.yaml"
+    (tmp_path / good).write_text(yaml.safe_dump(config))
+    checkout.snakemake(config=good)
+    assert checkout.planned(config=good) == {}
+    config["training"]["backdoored"]["learning_rate"] = 1e30
+    (tmp_path / bad).write_text(yaml.safe_dump(config))
+    failed = checkout.snakemake(config=bad, check=False)
+    assert failed.returncode != 0
+    assert "lower learning_rate" in failed.stdout + failed.stderr
+    for again in (bad, good):
+        planned = checkout.planned(config=again)
+        assert {"train_backdoored", "answer", "metrics", "tables", "report"} <= set(planned), again
+    checkout.snakemake(config=good)
+    assert checkout.planned(config=good) == {}
