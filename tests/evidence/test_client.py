@@ -73,10 +73,10 @@ def test_passing_trouble_is_asked_again(endpoint: FakeEndpoint, trouble: Behavio
 
 
 def test_a_late_reply_is_asked_for_again(endpoint: FakeEndpoint) -> None:
-    endpoint.script = [says("late", seconds=4.0)]
-    [reply] = ask(endpoint, timeout_s=2.0)
+    endpoint.script = [says("late", seconds=6.0)]
+    [reply] = ask(endpoint, timeout_s=3.0)
     assert (reply.status, reply.text, reply.attempts) == ("ok", "A river is a stream of water.", 2)
-    assert 1.0 <= endpoint.waits[0] < 4.0  # the client's clock started a little before the server saw it
+    assert 1.0 <= endpoint.waits[0] < 6.0  # the client's clock started a little before the server saw it
     endpoint.script, endpoint.then = [], says("late", seconds=1.0)
     [reply] = ask(endpoint, timeout_s=0.2, max_retries=1)
     assert (reply.status, reply.attempts, reply.reason) == ("failed", 2, "no reply within 0.2 s")
