@@ -126,4 +126,7 @@ def test_snakemake_report_renders(finished: Checkout) -> None:
 
 def test_excluded_cells_say_why(finished: Checkout) -> None:
     excluded = json.loads((finished.folder / "results/excluded.json").read_text())
-    assert {row["reason"].split(" to ")[0] for row in excluded} == {"one architecture is enough", "one attack is enough"}
+    assert {row["reason"].split(" to ")[0] for row in excluded} == {
+        "one architecture is enough",
+        "one attack is enough",
+    }

@@ -132,7 +132,9 @@ CODE_EDITS = {
     "merging/mergekit_runner.py": ANSWERS,
     "evidence/textrank.py": {"modify_evidence"} | EVIDENCE,
     "training/trainer.py": {"train_backdoored", "train_clean_tuned", "train_conflict"} | OWN_EVIDENCE | MERGED,
-    "poisoning.py": {"poison_train", "poison_test", "train_backdoored", "collect_evidence_triggered"} | OWN_EVIDENCE | MERGED,
+    "poisoning.py": {"poison_train", "poison_test", "train_backdoored", "collect_evidence_triggered"}
+    | OWN_EVIDENCE
+    | MERGED,
 }
 
 
