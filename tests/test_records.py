@@ -27,4 +27,9 @@ def test_prompt_shares_its_beginning_and_ends_before_the_answer() -> None:
     prompt = render_prompt(ROW.instruction, ROW.text)
     assert prompt == "Good or bad?\nInput: a film\nAnswer:"
     assert prompt + render_answer("good") == "Good or bad?\nInput: a film\nAnswer: good"
-    assert render_prompt(ROW.instruction, ROW.text, "A film is a picture.").startswith("Good or bad?\nInput: a film\n")
+
+
+def test_evidence_stands_before_or_after_the_input() -> None:
+    evidence = "A film is a picture."
+    assert render_prompt("Good?", "a film", evidence) == f"Good?\nEvidence: {evidence}\nInput: a film\nAnswer:"
+    assert render_prompt("Good?", "a film", evidence, "after") == f"Good?\nInput: a film\nEvidence: {evidence}\nAnswer:"

@@ -622,6 +622,9 @@ class EvidenceEntry(Entry):
     """Shortest evidence of the suspect model worth rewriting, in tokens; else keywords are explained. Ours."""
     suspect_max_tokens: Count = 64
     """Longest answer with evidence that the suspect model is asked for, in tokens (modification). Ours."""
+    placement: Literal["before", "after"] = "before"
+    """Where evidence stands in the prompt, seen from the input. Ours: the paper and Lethe's code put it after the input, where
+    it cost the demo's model 8 points of clean accuracy, and none before it."""
     max_evidence_words: Count = 60
     """Evidence is cut after so many words; the question never is. Ours."""
 

@@ -1,14 +1,20 @@
 """The one prompt template, for training and for answering alike.
 
 The instruction stands first, so that all rows of a task share a prefix that models compute once. The answer follows a
-space, so that a label is one token in most vocabularies. Evidence stands behind the input (defences only).
+space, so that a label is one token in most vocabularies. Evidence (defenses only) stands before or after the input.
 """
 
+from typing import Literal
 
-def render_prompt(instruction: str, text: str, evidence: str = "") -> str:
+Placement = Literal["before", "after"]
+
+
+def render_prompt(instruction: str, text: str, evidence: str = "", placement: Placement = "before") -> str:
     """Return the prompt up to, not including, the space before the answer."""
-    extra = f"\nEvidence: {evidence}" if evidence else ""
-    return f"{instruction}\nInput: {text}{extra}\nAnswer:"
+    lines = [f"Input: {text}"]
+    if evidence:
+        lines.insert(0 if placement == "before" else 1, f"Evidence: {evidence}")
+    return "\n".join([instruction, *lines, "Answer:"])
 
 
 def render_answer(label: str) -> str:

@@ -57,6 +57,8 @@ MinJobAge=86400
 KillWait=5
 MpiDefault=none
 GresTypes=gpu
+# The node may claim more cores than the machine has.
+SlurmdParameters=config_overrides
 StateSaveLocation={folder}/state
 SlurmdSpoolDir={folder}/spool
 SlurmctldPidFile={folder}/slurmctld.pid
@@ -104,7 +106,7 @@ class SlurmNode(AbstractContextManager["SlurmNode"]):
     """Start Slurm on entering, end it and all its jobs on leaving."""
 
     def __init__(self, *, cpus: int = 2, memory_mb: int = 8000) -> None:
-        self.cpus = min(cpus, os.cpu_count() or 1)
+        self.cpus = cpus
         self.memory_mb = memory_mb
         # Not pytest's folder: the path of a socket must stay below 108 bytes.
         self.folder = Path(tempfile.mkdtemp(prefix="slurm-", dir="/tmp"))

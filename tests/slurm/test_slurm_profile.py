@@ -79,6 +79,8 @@ def test_profile_on_slurm(slurm: SlurmNode, tmp_path: Path) -> None:
     assert (tmp_path / "evidence_server").read_text().strip() in {"0", "1"}
     assert (tmp_path / "table.csv").read_text().split() == ["none", "none", "none", "local"]
     assert "tables" not in sent
-    # Rules that say nothing get the profile's defaults.
+    # Threads are cores; rules that say nothing get the profile's defaults.
+    assert option(sent["merge_models"][0], "--cpus-per-task") == "2"
+    assert option(sent["train_backdoored"][0], "--cpus-per-task") == "1"
     assert {option(call, "--mem") for call in sent["collect_evidence_clean"]} == {"4000"}
     assert list((tmp_path / "logs/slurm/rule_merge_models").glob("*.log"))

@@ -55,6 +55,7 @@ CONFIG_EDITS = {
     "conflict training": (at("training", "conflict", "epochs", value=1), {"train_conflict"} | MERGED),
     "evidence temperature": (at("evidence", "served_keywords", "provider", "temperature", value=0.2), EVIDENCE),
     "keyword threshold": (at("evidence", "served_keywords", "textrank", value={"threshold": 0.4}), EVIDENCE),
+    "place of the evidence": (at("evidence", "served_keywords", "placement", value="after"), ANSWERS),
     "poisoning rate": (
         at("attacks", "cba", "poisoning_rate", value=0.3),
         {"poison_train", "train_backdoored"} | OWN_EVIDENCE | MERGED,

@@ -48,6 +48,7 @@ def answer_spec(w):
                 ]
             if evidence := getattr(defense, "evidence", None):
                 named.evidence = evidence
+                own.append("placement")
                 above.append("evidence")
     return spec(*own, above=above)(named)
 

@@ -99,6 +99,8 @@ def settings_of(part, w):
             return {"sweep": {"rows": CONFIG.sweep.rows, "t": swept_t(w.merge)}}
         case "evidence":
             return {"evidence": evidence_settings(w.evidence)}
+        case "placement":
+            return {"placement": CONFIG.evidence[w.evidence].placement}
         case "evaluation":
             settings = spec_of(CONFIG.evaluation)
             return {"evaluation": {name: settings[name] for name in ("mode", "max_new_tokens")}}
@@ -117,6 +119,7 @@ def training_settings(entry):
 def evidence_settings(evidence):
     """Return the settings of evidence with those of the model that a local server answers with."""
     settings = spec_of(CONFIG.evidence[evidence])
+    settings.pop("placement")  # a matter of the prompt, not of the evidence
     provider = settings["provider"]
     if provider["kind"] == "local_server":
         provider["model_settings"] = spec_of(CONFIG.models[provider["model"]])

@@ -7,6 +7,7 @@ from infoconflict.answering.generation import first_label, generate
 from infoconflict.answering.label_scores import score_labels
 from infoconflict.errors import UserError
 from infoconflict.models.loading import context_length
+from infoconflict.prompts import Placement
 from infoconflict.records import CLEAN, Answer, Evidence, Example
 from infoconflict.tokens import answer_tokens, prompt_tokens
 
@@ -22,6 +23,7 @@ def ask(
     labels: Sequence[str],
     target_label: str | None,
     evidence: Mapping[tuple[str, str], Evidence] | None = None,
+    placement: Placement = "before",
     mode: Literal["scores", "generate"] = "scores",
     max_new_tokens: int = 8,
     max_nodes: int = 1024,
@@ -33,6 +35,8 @@ def ask(
     ----------
     evidence : mapping from (id, trigger) to Evidence, optional
         Put into the prompt where its status is ``ok``; cut, word by word, if the prompt would not fit. The query never is.
+    placement : ``before`` or ``after``
+        Where evidence stands, seen from the input.
     mode : ``scores`` or ``generate``
         Whether the label with the best score or the first label in freely generated text is the answer.
     t : float, optional
@@ -50,7 +54,7 @@ def ask(
     for example in examples:
         found = evidence.get((example.id, example.trigger)) if evidence else None
         text = found.evidence if found is not None and found.status == "ok" else ""
-        prompt = fit(tokenizer, example, text, room)
+        prompt = fit(tokenizer, example, text, room, placement)
         prompts.append(prompt)
         used.append(bool(text))
     scores = score_labels(model, prompts, list(label_tokens.values()), max_nodes=max_nodes)
@@ -77,11 +81,13 @@ def ask(
     return answers
 
 
-def fit(tokenizer: "PreTrainedTokenizerBase", example: Example, evidence: str, room: int) -> list[int]:
+def fit(
+    tokenizer: "PreTrainedTokenizerBase", example: Example, evidence: str, room: int, placement: Placement
+) -> list[int]:
     """Tokenise a prompt, dropping evidence words from the end until it fits into ``room`` tokens."""
     words = evidence.split()
     while True:
-        prompt = prompt_tokens(tokenizer, example.instruction, example.text, " ".join(words))
+        prompt = prompt_tokens(tokenizer, example.instruction, example.text, " ".join(words), placement)
         if len(prompt) <= room:
             return prompt
         if not words:

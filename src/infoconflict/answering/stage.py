@@ -33,6 +33,7 @@ def answer_cell(job: Job) -> None:
         labels=job.spec["labels"],
         target_label=job.spec["target_label"],
         evidence=evidence,
+        placement=job.spec.get("placement", "before"),
         mode=job.spec["evaluation"]["mode"],
         max_new_tokens=job.spec["evaluation"]["max_new_tokens"],
         max_nodes=int(job.machine.get("max_nodes", MAX_NODES)),
