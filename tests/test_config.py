@@ -691,7 +691,7 @@ def test_the_command_line(capsys, tmp_path):
     assert main(["schema"]) == 0
     assert json.loads(capsys.readouterr().out)["title"] == "infoconflict config"
     assert main(["check", str(ROOT / "config/tiny.yaml")]) == 0
-    assert capsys.readouterr().out.endswith("tiny.yaml: valid; 16 cells to run, 8 left out\n")
+    assert capsys.readouterr().out.endswith("tiny.yaml: valid; 17 cells to run, 13 left out\n")
     bad = tmp_path / "bad.yaml"
     bad.write_text("name: x\n", encoding="utf-8")
     assert main(["check", str(bad)]) == 1
