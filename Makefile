@@ -46,14 +46,14 @@ lint: $(INSTALLED) ## style, types, formatting of Python and Snakemake files
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check --quiet .
 	$(BIN)/mypy
-	$(BIN)/snakefmt --quiet --check Snakefile workflow
+	$(BIN)/snakefmt --check Snakefile workflow
 	$(BIN)/python tests/lint_workflow.py
 
 .PHONY: format
 format: $(INSTALLED) ## mend what lint would say about formatting
 	$(BIN)/ruff check --fix-only --quiet .
 	$(BIN)/ruff format --quiet .
-	$(BIN)/snakefmt --quiet Snakefile workflow
+	$(BIN)/snakefmt Snakefile workflow
 
 .PHONY: test-unit
 test-unit: $(INSTALLED) ## functions and scripts, in two processes
@@ -69,7 +69,7 @@ test-slurm: $(INSTALLED) ## the profile on a real one-node Slurm (needs root, sl
 
 .PHONY: benchmark
 benchmark: $(VENV)/.installed-bench ## speed and memory beside peers, each pair in one run
-	@for file in benchmarks/*.py; do echo "== $$file"; $(BIN)/python "$$file"; done
+	@for file in benchmarks/bench_*.py; do echo "== $$file"; $(BIN)/python "$$file"; done
 
 # ---- environment -----------------------------------------------------------------------------------------------------
 
