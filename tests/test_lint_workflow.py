@@ -16,3 +16,14 @@ Lints for rule answer (line 78, workflow/rules/answer.smk):
 def test_only_what_is_not_accepted_is_reported():
     assert unaccepted(REPORT) == ["rule answer (line 78, workflow/rules/answer.smk): No log directive defined"]
     assert unaccepted("") == []
+
+
+def test_absolute_paths():
+    report = """\
+Lints for snakefile workflow/rules/report.smk:
+    * Absolute path "/results/", " in line 3:
+      Do not define absolute paths inside of the workflow.
+    * Absolute path "/usr/share/dict" in line 4:
+      Do not define absolute paths inside of the workflow.
+"""
+    assert unaccepted(report) == ['snakefile workflow/rules/report.smk: Absolute path "/usr/share/dict" in line 4']

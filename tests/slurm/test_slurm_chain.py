@@ -76,7 +76,7 @@ def test_chain_on_slurm(slurm: SlurmNode, tmp_path: Path) -> None:
     checkout(tmp_path)
     trouble = Trouble(slurm, tmp_path)
     configured = ["--configfile", "config/slurm_test.yaml"]
-    log = run_snakemake(slurm, *configured, cwd=tmp_path, meanwhile=trouble, timeout_s=1500)
+    log = run_snakemake(slurm, *configured, cwd=tmp_path, meanwhile=trouble)
     sent = submissions(log)
 
     # Every rule that is more than a moment's work was sent, with a GPU just where a model computes; the rest ran here.
