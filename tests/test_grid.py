@@ -51,7 +51,9 @@ def test_the_tiny_preset_leaves_out_what_it_skips():
         ("tiny_gptj", "cba"),
     }
     assert len(grid.controls()) == 4 * len(CONTROLS)
-    assert {out.reason for out in grid.excluded} == {"one architecture is enough to test badnets here"}
+    reasons = {(out.model, out.attack): out.reason for out in grid.excluded if out.defense == "none"}
+    assert set(reasons) == {("tiny_gpt2", "badnets"), ("tiny_gptj", "badnets")}
+    assert set(reasons.values()) == {"one architecture is enough to test badnets here"}
 
 
 def test_the_paper_says_which_cells_wait():
@@ -123,13 +125,13 @@ def test_an_attack_without_a_target_label_is_left_out_with_a_reason():
     attacks = config.attacks | {"badnets": config.attacks["badnets"].model_copy(update={"target_labels": {}})}
     grid = build_grid(config.model_copy(update={"attacks": attacks}))
     reason = "the attack badnets has no target label for the data set reviews"
-    assert {out.reason for out in grid.excluded if out.model == "tiny_llama"} == {reason}
+    assert {out.reason for out in grid.excluded if out.model == "tiny_llama" and out.defense == "none"} == {reason}
 
 
 AXES = {
     "model": ["tiny_llama", "tiny_gpt2", "tiny_gptj"],
     "attack": ["cba", "badnets"],
-    "defense": ["none", "internal", "external", "conflict"],
+    "defense": ["none", "internal", "external", "external_rewritten", "conflict"],
 }
 
 
