@@ -55,6 +55,11 @@ format: $(INSTALLED) ## mend what lint would say about formatting
 	$(BIN)/ruff format --quiet .
 	$(BIN)/snakefmt Snakefile workflow
 
+.PHONY: docs
+docs: $(INSTALLED) ## the config's schema and the tables of its README, from the code
+	$(BIN)/python -m infoconflict.config schema > config/.schema && mv config/.schema config/config.schema.json
+	$(BIN)/python -m infoconflict.config readme config/README.md
+
 .PHONY: test-unit
 test-unit: $(INSTALLED) ## functions and scripts, in two processes
 	$(BIN)/python -m pytest tests --ignore tests/workflow --ignore tests/slurm -n 2 $(PYTEST)
