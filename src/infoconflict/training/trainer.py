@@ -39,7 +39,10 @@ DIVERGED_FACTOR = 4.0
 
 @dataclass(frozen=True, kw_only=True)
 class Machine:
-    """Settings of the machine, which change speed and memory but no result (beyond rounding)."""
+    """Settings of the machine, which change speed and memory but no result beyond rounding.
+
+    Where there is dropout, another ``max_nodes`` draws other masks of the same kind.
+    """
 
     max_nodes: int = 512
     gradient_checkpointing: bool = False
