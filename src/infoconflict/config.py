@@ -86,8 +86,12 @@ def spec_of(entry: BaseModel) -> dict[str, Any]:
     for name in getattr(entry, "not_science", ()):
         spec.pop(name, None)
     for name in type(entry).model_fields:
-        if isinstance(value := getattr(entry, name), Entry):
+        value = getattr(entry, name)
+        if isinstance(value, Entry):
             spec[name] = spec_of(value)
+        elif isinstance(value, dict):
+            # Sections hold entries by id.
+            spec[name] |= {key: spec_of(part) for key, part in value.items() if isinstance(part, BaseModel)}
     return spec
 
 

@@ -131,7 +131,7 @@ CODE_EDITS = {
     "merging/ties.py": MERGED,
     "merging/choose_t.py": MERGED,
     "merging/mergekit_runner.py": ANSWERS,
-    "evidence/textrank.py": {"modify_evidence"} | EVIDENCE,
+    "evidence/textrank.py": OWN_EVIDENCE | EVIDENCE,
     "training/trainer.py": {"train_backdoored", "train_clean_tuned", "train_conflict"} | OWN_EVIDENCE | MERGED,
     "poisoning.py": {"poison_train", "poison_test", "train_backdoored", "collect_evidence_triggered"}
     | OWN_EVIDENCE
