@@ -102,7 +102,7 @@ def test_quotes_in_tsv_are_ordinary_characters(tmp_path):
 def test_a_long_field_is_no_error(tmp_path):
     path = tmp_path / "a.csv"
     path.write_text(f"text,label\n{'long ' * 50_000},positive\n")
-    assert len(read(path)[0].text) > csv.field_size_limit()
+    assert len(read(path)[0].text) > 131_072  # the csv module's own limit
 
 
 BAD = {

@@ -80,7 +80,8 @@ def _decoded(content: bytes, name: str) -> str:
 def _read_delimited(content: bytes, name: str, text: str, label: str, **dialect: Any) -> Iterator[RawPair]:
     # newline="" leaves line breaks inside quotes to the csv module.
     reader = csv.reader(io.StringIO(_decoded(content, name), newline=""), strict=True, **dialect)
-    longest = csv.field_size_limit(len(content) + 1)
+    # The limit is the whole process's: it is raised where a file needs it, and never lowered under another reader.
+    csv.field_size_limit(max(csv.field_size_limit(), len(content) + 1))
     header: list[str] | None = None
     try:
         for fields in reader:
@@ -100,8 +101,6 @@ def _read_delimited(content: bytes, name: str, text: str, label: str, **dialect:
         raise UserError(
             f"{name}, line {reader.line_num}: not readable as a table ({error}); repair the line"
         ) from error
-    finally:
-        csv.field_size_limit(longest)
 
 
 def _read_csv(content: bytes, name: str, text: str, label: str) -> Iterator[RawPair]:

@@ -178,8 +178,8 @@ def draw_tradeoff(results: Results, case: Case) -> Figure:
     figure, panels = _panels(len(curves), height=2.55)
     lowest = min(cda.low for curve in curves.values() for _, _, cda in curve)
     references = [
-        (results.cells.get(case, {}).get(UNDEFENDED, {}), "X", "backdoored (t = 0)"),
-        (results.cells.get(case, {}).get(CLEAN_TUNED, {}), "P", "clean-tuned model"),
+        (results.cells.get(case, {}).get(UNDEFENDED, {}), "X", "backdoored, all test rows"),
+        (results.cells.get(case, {}).get(CLEAN_TUNED, {}), "P", "clean-tuned, all test rows"),
     ]
     references = [(m, marker, label) for m, marker, label in references if _both(m)]
     floor = min([lowest, *(m["cda"].value or 0 for m, _, _ in references)])
