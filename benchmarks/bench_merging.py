@@ -1,6 +1,6 @@
 """Time and peak memory of mergekit's run_merge and of our closed forms, on one checkpoint, in one run.
 
-    python benchmarks/merging.py results/models/smollm2_135m
+    python benchmarks/bench_merging.py
 
 Two LoRA adapters with random matrices stand for the backdoored and the conflict model. Three ways to merge them:
 
@@ -14,13 +14,15 @@ count while they are held. Times vary with what else the machine does: the best 
 
 import argparse
 import json
-import os
-import resource
-import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
+
+from common import add_common_options, check_base, peak_memory_gib, run_case, table, write_result
+
+from infoconflict.errors import UserError
 
 METHODS = ("linear", "slerp", "ties", "passthrough")
 T, DENSITY = 0.5, 0.5
@@ -119,61 +121,64 @@ def in_memory(method: str, base: Path, work: Path) -> dict[str, float]:
 WAYS = {"mergekit": by_mergekit, "closed form": by_closed_form, "in memory": in_memory}
 
 
-def run_case(args: argparse.Namespace) -> None:
+def run_one(request: dict[str, Any]) -> None:
     import torch
 
-    torch.set_num_threads(args.threads)
-    way, method = args.case
+    torch.set_num_threads(request["threads"])
+    way, method = request["way"], request["method"]
     # Imports are no part of the merge; mergekit's alone take seconds.
     import infoconflict.merging.in_memory  # noqa: F401
 
     if way == "mergekit":
         import mergekit.merge  # noqa: F401
-    result = WAYS[way](method, args.base, args.work)
-    result["peak_gib"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-    print(json.dumps(result))
+    result = WAYS[way](method, Path(request["base"]), Path(request["work"]))
+    print(json.dumps(result | {"peak_gib": peak_memory_gib()}))
 
 
-def run_all(args: argparse.Namespace) -> None:
+def run_all(options: argparse.Namespace) -> None:
+    check_base(options.base)
     import torch
 
     from infoconflict.merging.mergekit_runner import dense_checkpoint
 
-    torch.set_num_threads(args.threads)
+    torch.set_num_threads(options.threads)
+    results = []
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
-        for seed, role in enumerate(("backdoored", "conflict")):
-            write_random_adapter(work / f"{role}_adapter", args.base, seed=seed)
+        for number, role in enumerate(("backdoored", "conflict")):
+            write_random_adapter(work / f"{role}_adapter", options.base, seed=2 * options.seed + number)
             start = time.perf_counter()
-            dense_checkpoint(args.base, work / f"{role}_adapter", work / role)
-        print(f"{args.threads} thread(s); making one adapter dense: {time.perf_counter() - start:.1f} s\n")
-        print("| method | way | seconds | a further t, s | peak GiB |\n|---|---|---:|---:|---:|")
-        for method in args.methods:
+            dense_checkpoint(options.base, work / f"{role}_adapter", work / role)
+        print(f"{options.threads} thread(s); making one adapter dense: {time.perf_counter() - start:.1f} s\n")
+        common = {"base": str(options.base), "work": folder, "threads": options.threads}
+        for method in options.methods:
             for way in WAYS:
-                command = [sys.executable, __file__, str(args.base), "--threads", str(args.threads)]
-                command += ["--work", folder, "--case", way, method]
-                runs = []
-                for _ in range(args.repeats):
-                    done = subprocess.run(command, check=True, capture_output=True, text=True, env=os.environ)
-                    runs.append(json.loads(done.stdout.splitlines()[-1]))
-                best = min(runs, key=lambda run: run["seconds"])
-                further = f"{best['further_t_seconds']:.2f}" if "further_t_seconds" in best else ""
-                print(f"| {method} | {way} | {best['seconds']:.2f} | {further} | {best['peak_gib']:.2f} |", flush=True)
+                request = common | {"way": way, "method": method}
+                runs = [run_case(__file__, request, threads=options.threads) for _ in range(options.repeats)]
+                results.append({"method": method, "way": way, "runs": runs})
+    lines = []
+    for result in results:
+        best = min(result["runs"], key=lambda run: run["seconds"])
+        further = f"{best['further_t_seconds']:.2f}" if "further_t_seconds" in best else ""
+        lines.append((result["method"], result["way"], f"{best['seconds']:.2f}", further, f"{best['peak_gib']:.2f}"))
+    print(table(("method", "way", "seconds", "a further t, s", "peak GiB"), lines))
+    write_result(options.out, {"cases": results}, options)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("base", type=Path, help="a checkpoint directory with safetensors weights")
+    add_common_options(parser)
     parser.add_argument("--methods", nargs="+", choices=METHODS, default=METHODS)
-    parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--repeats", type=int, default=2)
-    parser.add_argument("--work", type=Path, help=argparse.SUPPRESS)
-    parser.add_argument("--case", nargs=2, metavar=("WAY", "METHOD"), help=argparse.SUPPRESS)
-    args = parser.parse_args()
-    if args.case:
-        run_case(args)
-    else:
-        run_all(args)
+    parser.add_argument("--case", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.case:
+        run_one(json.loads(options.case))
+        return
+    try:
+        run_all(options)
+    except UserError as error:
+        sys.exit(f"bench_merging: {error}")
 
 
 if __name__ == "__main__":
