@@ -127,7 +127,10 @@ BAD = {
         ('{"text": "a \\ud83d", "label": "positive"}\n', "line 1: the text holds half of a surrogate pair"),
     ],
     "a.parquet": [(b"PAR1 and then nothing", "broken parquet file")],
-    "a.csv.gz": [(b"text,label\n", "broken gzip file"), (gzip.compress(b"text,label\n" * 99, mtime=0)[:-9], "broken gzip file")],
+    "a.csv.gz": [
+        (b"text,label\n", "broken gzip file"),
+        (gzip.compress(b"text,label\n" * 99, mtime=0)[:-9], "broken gzip file"),
+    ],
     "a.xlsx": [("", "files of this kind are not read; use one of .csv, .tsv, .jsonl, .parquet")],
     "a": [("", "files of this kind are not read")],
 }
