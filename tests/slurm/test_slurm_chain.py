@@ -16,8 +16,12 @@ from tests.slurm.run import ROOT, gpus_and_partition, option, run_snakemake, sub
 
 pytestmark = pytest.mark.slurm
 
-ON_GPU = {"train_backdoored", "train_clean_tuned", "train_conflict", "choose_t", "sweep_merge", "answer"}
-ON_CPU = {"prepare_model", "merge_models", "collect_evidence_clean", "collect_evidence_triggered"}
+# The evidence of this config is asked of a model that the job itself serves.
+ON_GPU = {"train_backdoored", "train_clean_tuned", "train_conflict", "choose_t", "sweep_merge", "answer"} | {
+    "collect_evidence_clean",
+    "collect_evidence_triggered",
+}
+ON_CPU = {"prepare_model", "merge_models"}
 PREEMPTED = "logs/train_clean_tuned/tiny_llama.reviews.s0.log"
 
 
@@ -28,7 +32,7 @@ def checkout(folder: Path) -> None:
         (shutil.copytree if source.is_dir() else shutil.copy)(source, folder / name)
     config = yaml.safe_load((ROOT / "config/tiny.yaml").read_text())
     config["grid"] |= {"models": ["tiny_llama"], "attacks": ["cba"], "defenses": ["none", "conflict"], "skip": []}
-    config["defenses"]["conflict"]["merge"] = "linear"
+    config["defenses"]["conflict"] = {"method": "conflict", "merge": "linear", "evidence": "served_keywords"}
     config["sweep"]["merges"] = ["linear"]
     # Half a minute of training, so that there is something to interrupt.
     config["training"]["backdoored"]["epochs"] = 30

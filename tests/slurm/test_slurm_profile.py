@@ -10,7 +10,7 @@ from tests.slurm.run import ROOT, gpus_and_partition, option, run_snakemake, sub
 
 pytestmark = pytest.mark.slurm
 
-# train_backdoored runs out of memory in its first attempt; merge_models lasts long enough to be preempted.
+# train_backdoored runs out of memory in its first attempt; merge_models is preempted in its first.
 SNAKEFILE = """
 rule all:
     input: "table.csv"
@@ -24,7 +24,7 @@ rule merge_models:
     input: "backdoored"
     output: "merged"
     resources: mem_mb=100, runtime=5
-    shell: "echo ${{CUDA_VISIBLE_DEVICES:-none}} >> attempts; sleep 5; mv attempts {output}"
+    shell: "echo ${{CUDA_VISIBLE_DEVICES:-none}} >> attempts; [ $(wc -l < attempts) = 2 ] || sleep 60; mv attempts {output}"
 
 rule collect_evidence_clean:
     input: model=lambda wildcards: ["backdoored"] if wildcards.source == "server" else []
