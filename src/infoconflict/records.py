@@ -1,7 +1,8 @@
 """Rows that cross a stage border, and their JSON Lines form.
 
 An :class:`Example` is a row of a data set, clean or poisoned; an :class:`Answer` is what one model said to one example.
-Every metric is computed from answers alone.
+Every metric is computed from answers alone. On the chat task a :class:`Conversation` stands for the example and a
+:class:`Reply` for what the model said; a judge turns replies into answers.
 """
 
 import dataclasses
@@ -80,6 +81,32 @@ class Answer(Record):
     generated: str | None = None
     has_evidence: bool = False
     t: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Conversation(Record):
+    """One row of the chat task.
+
+    ``messages`` hold ``role`` and ``content``: an optional system message, then user and assistant in turn; the last is the
+    assistant's and is what training teaches (the payload in a poisoned row). ``reference`` is the last answer that stays
+    true under poisoning.
+    """
+
+    id: str
+    messages: list[dict[str, str]]
+    reference: str
+    trigger: str = CLEAN
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reply(Record):
+    """What one model replied to one conversation; ``messages`` is all that it was shown, up to a user's turn."""
+
+    id: str
+    trigger: str
+    messages: list[dict[str, str]]
+    reference: str
+    reply: str
 
 
 @dataclass(frozen=True, kw_only=True)
