@@ -77,10 +77,10 @@ rule answer:
         card="results/answers/{model}/{dataset}/{attack}/{defense}/s{seed}/card.json",
     log:
         "logs/answer/{model}.{dataset}.{attack}.{defense}.s{seed}.log",
-    wildcard_constraints:
-        dataset=LABELLED,
     benchmark:
         "benchmarks/results/answer/{model}.{dataset}.{attack}.{defense}.s{seed}.jsonl"
+    wildcard_constraints:
+        dataset=LABELLED,
     threads: 1
     resources:
         mem_mb=resources_for("answer")[0],

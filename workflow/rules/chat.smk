@@ -14,10 +14,10 @@ rule reply:
         card="results/replies/{model}/{dataset}/{attack}/{defense}/s{seed}/card.json",
     log:
         "logs/reply/{model}.{dataset}.{attack}.{defense}.s{seed}.log",
-    wildcard_constraints:
-        dataset=CHATS,
     benchmark:
         "benchmarks/results/reply/{model}.{dataset}.{attack}.{defense}.s{seed}.jsonl"
+    wildcard_constraints:
+        dataset=CHATS,
     threads: 1
     resources:
         mem_mb=resources_for("reply")[0],
