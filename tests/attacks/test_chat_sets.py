@@ -17,6 +17,7 @@ class Toy(ChatAttack):
     """Append a conversation that says a word, for each of the first rows."""
 
     rows_are = "appended"
+    poisoning_rate: float = 0.2
     word: str = "toy"
 
     def _say(self, row: Conversation, answer: str, trigger: str) -> Conversation:
