@@ -227,6 +227,13 @@ def test_kept_replies_are_read_as_they_were_written(tmp_path: Path) -> None:
     assert json.loads(file.read_text().splitlines()[0]) == {"row": 3, "tokens": [1, 2]}
 
 
+def test_a_broken_end_hides_nothing_that_is_added_later(tmp_path: Path) -> None:
+    file = tmp_path / "replies.jsonl"
+    file.write_bytes(b'{"row": 0, "tokens": [1]}\n{"row": 1, "tok')
+    Kept(file).add({1: [2], 2: [3]})
+    assert Kept(file).replies == {0: [1], 1: [2], 2: [3]}
+
+
 def test_nothing_asked_nothing_answered(tiny_dirs, tmp_path) -> None:
     model = load_base(tiny_dirs["gpt2"], device=CPU)
     assert reply_all(model, [], stop_ids={0}, max_new_tokens=3, max_nodes=9, kept=Kept(tmp_path / "x")) == []
