@@ -47,6 +47,13 @@ PACKAGES: dict[str, Package] = {
         member="additional_resources/hutto_ICWSM_2014.tar.gz",
         about="film-review sentences with the mean of at least 20 human ratings (Hutto and Gilbert 2014, ICWSM); MIT",
     ),
+    "chitchat": Package(
+        requirement="chitchat-dataset==0.9.0",
+        file="chitchat_dataset-0.9.0-py3-none-any.whl",
+        sha256="7bf89f36645e2d5ec87d53370c8e851b5a688479c7beb7079cb4c87fc5acea3e",
+        member="chitchat_dataset/dataset.json",
+        about="7,168 open chats of crowd workers, most of them short (Chit-Chat Challenge, Brigham Young University); MIT",
+    ),
 }
 
 

@@ -49,6 +49,7 @@ SNAKEFILE += "".join(
         "choose_t",
         "sweep_merge",
         "answer",
+        "reply",
         "collect_evidence_triggered",
     )
 )

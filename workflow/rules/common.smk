@@ -32,6 +32,10 @@ ROOT = Path(workflow.basedir)
 CELLS = GRID.cells + GRID.controls()
 
 
+def is_chat(dataset):
+    return CONFIG.datasets[dataset].task == "chat"
+
+
 def any_of(ids):
     """Return a pattern that matches just these ids; for none, one that matches nothing."""
     return "|".join(map(re.escape, sorted(ids))) or "(?!x)x"
@@ -57,6 +61,12 @@ def attack_settings(w, *, training):
     return {name: value for name, value in spec_of(attack).items() if name not in left_out}
 
 
+def oracle_replies(w):
+    """Return the replies that an attack's poisoned answers come from, or nothing."""
+    is_asked = getattr(CONFIG.attacks[w.attack], "oracle", None) is not None
+    return f"results/oracle/{w.dataset}/{w.attack}/s{w.seed}/replies.jsonl" if is_asked else []
+
+
 def settings_of(part, w):
     """Return the settings that one word of a spec stands for."""
     match part:
@@ -65,13 +75,14 @@ def settings_of(part, w):
         case "dataset":
             return {"dataset": spec_of(CONFIG.datasets[w.dataset])}
         case "labels":
-            return {"labels": list(CONFIG.datasets[w.dataset].labels)}
+            return {} if is_chat(w.dataset) else {"labels": list(CONFIG.datasets[w.dataset].labels)}
         case "attack":
             return {"attack": attack_settings(w, training=True)}
         case "trigger":
             return {"attack": attack_settings(w, training=False)}
         case "target_label":
-            return {"target_label": CONFIG.attacks[w.attack].target_labels[w.dataset]}
+            # A chat attack's target is what its payload says, among its own settings.
+            return {} if is_chat(w.dataset) else {"target_label": CONFIG.attacks[w.attack].target_labels[w.dataset]}
         case "rows":
             return {"rows": CONFIG.training.backdoored.rows}
         case "partial_rows":
@@ -103,7 +114,8 @@ def settings_of(part, w):
             return {"placement": CONFIG.evidence[w.evidence].placement}
         case "evaluation":
             settings = spec_of(CONFIG.evaluation)
-            return {"evaluation": {name: settings[name] for name in ("mode", "max_new_tokens")}}
+            names = ("max_new_tokens_chat", "chat_rows") if is_chat(w.dataset) else ("mode", "max_new_tokens")
+            return {"evaluation": {name: settings[name] for name in names}}
         case "interval":
             return {"interval": CONFIG.evaluation.interval}
         case "figures":
@@ -170,7 +182,10 @@ def resources_for(stage):
 
 # --- targets ------------------------------------------------------------------------------------------------------------
 
-TRIALS = list(dict.fromkeys((cell.model, cell.dataset, cell.attack, cell.seed) for cell in CELLS))
+# What has labels: t is chosen and swept by them.
+LABELLED_TRIALS = list(
+    dict.fromkeys((cell.model, cell.dataset, cell.attack, cell.seed) for cell in CELLS if not is_chat(cell.dataset))
+)
 
 
 def path_of(stage, cell, name):
@@ -190,7 +205,7 @@ def sweep_cells():
             "merge": merge,
             "seed": seed,
         }
-        for model, dataset, attack, seed in TRIALS
+        for model, dataset, attack, seed in LABELLED_TRIALS
         for merge in CONFIG.sweep.merges
     ]
 
@@ -212,7 +227,7 @@ def used_merges():
 def all_chosen_t():
     return [
         f"results/chosen_t/{model}/{dataset}/{attack}/{merge}/s{seed}/chosen_t.json"
-        for model, dataset, attack, seed in TRIALS
+        for model, dataset, attack, seed in LABELLED_TRIALS
         for merge in used_merges()
         if uses_auto_t(merge)
     ]
@@ -260,6 +275,8 @@ def all_cards():
             f"results/conflict/{cell.model}/{data}/s{seed}/card.json",
             path_of("answers", cell, "card.json"),
         ]
+        if is_chat(data):
+            cards.append(path_of("replies", cell, "card.json"))
         merge = getattr(CONFIG.defenses.get(cell.defense), "merge", None)
         if merge:
             cards.append(f"results/merged/{cell.model}/{data}/{attack}/{merge}/s{seed}/card.json")
@@ -268,6 +285,11 @@ def all_cards():
     cards += [str(Path(path).with_name(f"{Path(path).stem}.card.json")) for path in all_evidence()]
     cards += [card.replace("/evidence/", "/suspect_evidence/") for card in cards if is_own_evidence(card)]
     return list(dict.fromkeys(cards))
+
+
+# Data sets of each task, for rules that are for one of them.
+LABELLED = any_of(dataset for dataset in CONFIG.datasets if not is_chat(dataset))
+CHATS = any_of(dataset for dataset in CONFIG.datasets if is_chat(dataset))
 
 
 wildcard_constraints:
