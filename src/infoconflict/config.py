@@ -15,7 +15,7 @@ import sys
 import typing
 from collections import Counter
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, get_args, get_origin
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_origin
 
 from pydantic import (
     AfterValidator,
@@ -38,8 +38,10 @@ from infoconflict.config_errors import Location, Problem, problems_of, sentence,
 from infoconflict.config_references import broken_references
 from infoconflict.config_yaml import read_yaml
 from infoconflict.defenses.base import Defense
+from infoconflict.entries import Count, Entry, Line
 from infoconflict.errors import UserError, did_you_mean
 from infoconflict.files import PathLike
+from infoconflict.providers import ProviderEntry
 
 ID_PATTERN = r"^(?!control_)[a-z0-9][a-z0-9_-]{0,31}$"
 CONTROL_PREFIX = "control_"
@@ -63,15 +65,6 @@ PLANNED_DEFENSES = tuple(
     )
     if name not in defenses.METHODS
 )
-
-
-class Entry(BaseModel):
-    """A part of the config: strict types, no unknown keys, never changed after loading."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False, serialize_by_alias=True)
-
-    not_science: ClassVar[frozenset[str]] = frozenset()
-    """Keys that cannot change a result; :func:`spec_of` leaves them out."""
 
 
 class PlannedEntry(Entry):
@@ -102,12 +95,6 @@ def _once(values: list[Any]) -> list[Any]:
     return values
 
 
-def _line(value: str) -> str:
-    if not value.strip() or value != value.strip() or any(mark in value for mark in "\n\r\0"):
-        raise ValueError(f"{shown(value)} is not one line of text without spaces around it; correct it")
-    return value
-
-
 def _repo(value: str) -> str:
     if not re.fullmatch(r"[\w-][\w.-]*(/[\w-][\w.-]*)?", value):
         raise ValueError(f"{shown(value)} is not a name on the hub; write owner/name")
@@ -121,13 +108,11 @@ def _text_keys(value: Any) -> Any:
     return {str(key).lower() if isinstance(key, bool) else str(key): name for key, name in value.items()}
 
 
-Count = Annotated[int, Field(ge=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 Share = Annotated[float, Field(gt=0, le=1)]
 InnerShare = Annotated[float, Field(gt=0, lt=1)]
 Weight = Annotated[float, Field(ge=0, le=1)]
 Weights = Annotated[list[Weight], Field(min_length=1), AfterValidator(_once)]
-Line = Annotated[str, AfterValidator(_line)]
 Repo = Annotated[str, AfterValidator(_repo)]
 Ids = Annotated[list[str], AfterValidator(_once)]
 SomeIds = Annotated[list[str], Field(min_length=1), AfterValidator(_once)]
@@ -531,68 +516,6 @@ class Sweep(Entry):
 # --- evidence ---------------------------------------------------------------------------------------------------------
 
 
-class Provider(Entry):
-    """What the external language models that are asked have in common."""
-
-    not_science = frozenset({"concurrency", "timeout_s", "max_retries"})
-
-    temperature: Annotated[float, Field(ge=0, le=2)] = 0.7
-    """Sampling temperature. Paper, section 4.2."""
-    max_tokens: Count = 128
-    """Longest reply in tokens. Ours."""
-    concurrency: Count = 4
-    """Questions under way at once. Changes no result. Ours."""
-    timeout_s: Annotated[float, Field(gt=0)] = 120.0
-    """Seconds to wait for a reply. Changes no result. Ours."""
-    max_retries: Annotated[int, Field(ge=0)] = 5
-    """Further tries after a refusal, a time-out or a garbled reply. Changes no result. Ours."""
-
-
-class LocalServer(Provider):
-    """A local HTTP server with one of the models, started and stopped by the workflow."""
-
-    kind: Literal["local_server"]
-    model: str
-    """Id under `models`."""
-
-
-class OpenAI(Provider):
-    """Any endpoint that speaks OpenAI's protocol."""
-
-    kind: Literal["openai"]
-    base_url: Line = "https://api.openai.com/v1"
-    """Where it is."""
-    model: Line
-    """The model's name there; the paper asks GPT-3.5."""
-    api_key_env: str | None = "OPENAI_API_KEY"
-    """Environment variable that holds the key, which itself never stands in a config; null: the endpoint needs none."""
-
-    @field_validator("base_url")
-    @classmethod
-    def _is_url(cls, url: str) -> str:
-        if not re.match(r"https?://[^/]", url):
-            raise ValueError(f"{shown(url)} is not an address; write http://... or https://...")
-        if "@" in url:
-            raise ValueError("the address holds a name or password; put the key into the variable under api_key_env")
-        return url
-
-    @field_validator("api_key_env")
-    @classmethod
-    def _is_variable(cls, name: str | None) -> str | None:
-        # The value is not repeated: it may be a key by mistake.
-        if name is not None and not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
-            raise ValueError("is not the name of an environment variable; name the one that holds the key")
-        return name
-
-
-class Recorded(Entry):
-    """Replies recorded earlier, replayed."""
-
-    kind: Literal["recorded"]
-    path: Line
-    """JSON Lines file with the replies, from the working directory."""
-
-
 class TextRank(Entry):
     """Keywords of a text (paper, Algorithm 1 and Eq. 15)."""
 
@@ -618,7 +541,7 @@ class EvidenceEntry(Entry):
     branch: Literal["construction", "modification"]
     """`construction`: the external model explains keywords (paper: classification); `modification`: it rewrites the
     suspect model's own evidence so that it contradicts (paper: chat)."""
-    provider: Annotated[LocalServer | OpenAI | Recorded, Field(discriminator="kind")]
+    provider: ProviderEntry
     """Who is asked."""
     textrank: TextRank = TextRank()
     """How keywords are found."""
