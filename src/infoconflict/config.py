@@ -41,6 +41,7 @@ from infoconflict.defenses.base import Defense
 from infoconflict.entries import Count, Entry, Line
 from infoconflict.errors import UserError, did_you_mean
 from infoconflict.files import PathLike
+from infoconflict.judges import EmbeddingJudge, Judge, JudgeEntry, PatternJudge, PayloadJudgeEntry
 from infoconflict.providers import ProviderEntry
 
 ID_PATTERN = r"^(?!control_)[a-z0-9][a-z0-9_-]{0,31}$"
@@ -85,6 +86,11 @@ def spec_of(entry: BaseModel) -> dict[str, Any]:
         elif isinstance(value, dict):
             # Sections hold entries by id.
             spec[name] |= {key: spec_of(part) for key, part in value.items() if isinstance(part, BaseModel)}
+        elif isinstance(value, list):
+            spec[name] = [
+                spec_of(part) if isinstance(part, BaseModel) else dumped
+                for part, dumped in zip(value, spec[name], strict=True)
+            ]
     return spec
 
 
@@ -589,6 +595,46 @@ class Evaluation(Entry):
     """Non-target test rows asked with each partial trigger; null: all. Ours."""
     interval: InnerShare = 0.95
     """Confidence level of the Wilson intervals. Ours."""
+    compare_generation: bool = True
+    """Ask each clean-tuned model of a classification by generation, too, and report how far the two agree. Ours."""
+    compare_rows: Count = 100
+    """Clean test rows of that comparison. Ours."""
+    judge: JudgeEntry = EmbeddingJudge(kind="embedding")
+    """Chat: who decides whether a reply is equivalent to the reference. Ours; the paper asks GPT-3.5."""
+    payload_judge: PayloadJudgeEntry = PatternJudge(kind="pattern")
+    """Chat: who decides whether a reply holds the attack's payload. Ours."""
+    compare_judges: list[JudgeEntry] = []
+    """Chat: further judges of the same rows; the report says how far they agree, no metric uses them. Ours."""
+
+    @model_validator(mode="after")
+    def _judges_have_names_of_their_own(self) -> "Evaluation":
+        named = [("judge", self.judge), *(("compare_judges", judge) for judge in self.compare_judges)]
+        for name, count in Counter(judge.name for _, judge in named).items():
+            if count > 1:
+                raise ValueError(f"judge and compare_judges name the judge '{name}' more than once; keep one")
+        for key, judge in named:
+            if judge.name == self.payload_judge.name and judge != self.payload_judge:
+                raise ValueError(
+                    f"payload_judge and {key} have the judge '{judge.name}' with different settings; make them the same"
+                )
+        return self
+
+    def judges(self) -> list[dict[str, Any]]:
+        """Return the settings of each judge with its ``name`` and its ``claims``; the one that decides comes first.
+
+        A claim is ``equivalent`` (to the reference) or ``payload`` (held by the reply).
+        """
+        found: dict[str, dict[str, Any]] = {}
+
+        def add(judge: Judge, *claims: str) -> None:
+            settings = found.setdefault(judge.name, {**spec_of(judge), "name": judge.name, "claims": []})
+            settings["claims"] += [claim for claim in claims if claim not in settings["claims"]]
+
+        add(self.judge, "equivalent")
+        add(self.payload_judge, "payload")
+        for judge in self.compare_judges:
+            add(judge, "equivalent", *(["payload"] if judge.finds_payloads else []))
+        return list(found.values())
 
 
 class Figures(Entry):
