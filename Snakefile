@@ -19,6 +19,8 @@ include: "workflow/rules/train.smk"
 include: "workflow/rules/merge.smk"
 include: "workflow/rules/evidence.smk"
 include: "workflow/rules/answer.smk"
+include: "workflow/rules/chat.smk"
+include: "workflow/rules/judge.smk"
 include: "workflow/rules/report.smk"
 
 

@@ -195,7 +195,7 @@ MISTAKES = [
     ({"models/a/source": "hubb"}, "c.yaml, models.a.source: unknown value 'hubb'; did you mean 'hub'?"),
     (
         {"datasets/news/source": ["x"]},
-        "c.yaml, datasets.news.source: unknown value 'a list'; known: packaged, hub, local, chat",
+        "c.yaml, datasets.news.source: unknown value 'a list'; known: packaged, hub, local",
     ),
     ({"attacks/rare/method": "badnet"}, "c.yaml, attacks.rare.method: unknown value 'badnet'; did you mean 'badnets'?"),
     ({"defenses/none/method": "wandaa"}, "c.yaml, defenses.none.method: unknown value 'wandaa'; did you mean 'wanda'?"),
@@ -234,6 +234,41 @@ MISTAKES = [
     (
         {"datasets/news/labels": ["sports", "Sports", "world"]},
         "c.yaml, datasets.news.labels: has labels that differ only in case ('sports'); rename one",
+    ),
+    # conversations
+    (
+        {"datasets/talk": {"task": "chat", "source": "local", "train": "c.jsonl", "max_turn": 3}},
+        "c.yaml, datasets.talk: unknown key 'max_turn'; did you mean 'max_turns'?",
+    ),
+    (
+        {"datasets/talk": {"task": "chat", "source": "local", "train": "c.jsonl", "instruction": "Answer"}},
+        "c.yaml, datasets.talk: unknown key 'instruction'; known: task, system, max_turns, max_words, min_answer_words, "
+        "train_rows, test_rows, test_share, source, train, test, format",
+    ),
+    (
+        {"datasets/talk": {"task": "chat", "source": "packaged", "package": "chitchats"}},
+        "c.yaml, datasets.talk.package: unknown value 'chitchats'; did you mean 'chitchat'?",
+    ),
+    ({"datasets/talk": {"task": "chat"}}, "c.yaml, datasets.talk.source: is missing; add it"),
+    (
+        {"datasets/talk": {"task": "chats", "source": "local", "train": "c.jsonl"}},
+        "c.yaml, datasets.talk.task: unknown value 'chats'; did you mean 'chat'?",
+    ),
+    (
+        {"datasets/talk": {"task": "chat", "source": "local", "train": "c.jsonl", "max_turns": 0}},
+        "c.yaml, datasets.talk.max_turns: must be at least 1, got 0; correct it",
+    ),
+    (
+        {
+            "datasets/talk": {
+                "task": "chat",
+                "source": "hub",
+                "repo": "a/b",
+                "revision": "1",
+                "files": {"train": "x", "tst": "y"},
+            }
+        },
+        "c.yaml, datasets.talk.files: unknown key 'tst'; did you mean 'test'?",
     ),
     # ids
     (
@@ -601,9 +636,9 @@ def test_other_files_agree_on_names_and_defaults():
     assert {name: defaults[name] for name in textrank} == textrank
     assert {name: TinyModel(source="tiny", architecture=name).tied for name in ARCHITECTURES} == TIED
     parts = schema()["$defs"]
-    assert {parts[part]["properties"]["package"]["const"] for part in ("PackagedModel", "PackagedDataset")} == set(
-        PACKAGES
-    )
+    packaged = ("PackagedModel", "PackagedDataset", "PackagedChatDataset")
+    assert {parts[part]["properties"]["package"]["const"] for part in packaged} == set(PACKAGES)
+    assert parts["HubChatDataset"]["properties"]["test_share"]["default"] == DEFAULT_TEST_SHARE
     assert parts["HubDataset"]["properties"]["test_share"]["default"] == DEFAULT_TEST_SHARE
 
 
@@ -691,7 +726,7 @@ def test_the_command_line(capsys, tmp_path):
     assert main(["schema"]) == 0
     assert json.loads(capsys.readouterr().out)["title"] == "infoconflict config"
     assert main(["check", str(ROOT / "config/tiny.yaml")]) == 0
-    assert capsys.readouterr().out.endswith("tiny.yaml: valid; 17 cells to run, 13 left out\n")
+    assert capsys.readouterr().out.endswith("tiny.yaml: valid; 17 cells to run, 55 left out\n")
     bad = tmp_path / "bad.yaml"
     bad.write_text("name: x\n", encoding="utf-8")
     assert main(["check", str(bad)]) == 1

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from infoconflict.attacks.chat import ChatAttack
 from infoconflict.config import load_config, read_config
 from infoconflict.config_yaml import read_yaml
 from infoconflict.errors import UserError
@@ -51,7 +52,11 @@ def test_the_tiny_preset_leaves_out_what_it_skips():
         ("tiny_gptj", "cba"),
     }
     assert len(grid.controls()) == 4 * len(CONTROLS)
-    reasons = {(out.model, out.attack): out.reason for out in grid.excluded if out.defense == "none"}
+    reasons = {
+        (out.model, out.attack): out.reason
+        for out in grid.excluded
+        if (out.dataset, out.defense) == ("reviews", "none")
+    }
     assert set(reasons) == {("tiny_gpt2", "badnets"), ("tiny_gptj", "badnets")}
     assert set(reasons.values()) == {"one architecture is enough to test badnets here"}
 
@@ -70,10 +75,7 @@ def test_the_paper_says_which_cells_wait():
         reasons["chat_backdoor", "cba", "none"]
         == "the attack cba is for classification, the data set chat_backdoor for chat"
     )
-    assert (
-        reasons["chat_backdoor", "dtba", "none"]
-        == "the chat task (data set chat_backdoor) arrives with a later version"
-    )
+    assert reasons["chat_backdoor", "dtba", "none"] == "the attack dtba arrives with a later version"
     assert len(grid.cells) / 3 + len(grid.excluded) == 4 * 3 * 10 * 12
 
 
@@ -85,14 +87,19 @@ def test_the_authors_reason_comes_first():
 
 def test_a_skip_needs_all_its_ids_to_match():
     skip = [{"model": "tiny_llama", "defense": "internal", "reason": "r"}]
-    grid = build_grid(load_config(variant("tiny.yaml", skip=skip), file="c"))
+    grid = build_grid(load_config(variant("tiny.yaml", datasets=["reviews"], skip=skip), file="c"))
     assert {(out.model, out.defense) for out in grid.excluded} == {("tiny_llama", "internal")}
     assert len(grid.excluded) == 2  # one per attack
 
 
 def test_cells_follow_the_order_of_the_config():
     raw = variant(
-        "tiny.yaml", models=["tiny_gptj", "tiny_llama"], defenses=["conflict", "none"], attacks=["cba"], skip=[]
+        "tiny.yaml",
+        models=["tiny_gptj", "tiny_llama"],
+        datasets=["reviews"],
+        defenses=["conflict", "none"],
+        attacks=["cba"],
+        skip=[],
     )
     raw["seeds"] = [2, 0]
     assert list(build_grid(load_config(raw, file="c")).cells) == [
@@ -124,14 +131,43 @@ def test_an_attack_without_a_target_label_is_left_out_with_a_reason():
     config = read_config(CONFIG / "tiny.yaml")
     attacks = config.attacks | {"badnets": config.attacks["badnets"].model_copy(update={"target_labels": {}})}
     grid = build_grid(config.model_copy(update={"attacks": attacks}))
-    reason = "the attack badnets has no target label for the data set reviews"
-    assert {out.reason for out in grid.excluded if out.model == "tiny_llama" and out.defense == "none"} == {reason}
+    found = {(out.dataset, out.attack, out.defense): out.reason for out in grid.excluded if out.model == "tiny_llama"}
+    assert found["reviews", "badnets", "none"] == "the attack badnets has no target label for the data set reviews"
+
+
+class Toy(ChatAttack):
+    method: str = "toy"
+
+
+def test_what_a_chat_cell_can_be():
+    """Classification and chat are never mixed; what needs evidence, or labels to choose t by, waits."""
+    config = read_config(CONFIG / "tiny.yaml")
+    grid_options = config.grid.model_copy(update={"attacks": ["toy", "cba"], "skip": []})
+    attacks = config.attacks | {"toy": Toy(poisoning_rate=0.1)}
+    grid = build_grid(config.model_copy(update={"attacks": attacks, "grid": grid_options}))
+    on_chats = [cell for cell in grid.cells if cell.dataset == "chats"]
+    assert {(cell.model, cell.attack, cell.defense) for cell in on_chats} == {
+        (model, "toy", defense) for model in AXES["model"] for defense in ("none", "internal_ties")
+    }
+    assert {(cell.attack, cell.defense) for cell in grid.controls() if cell.dataset == "chats"} == {
+        ("toy", control) for control in CONTROLS
+    }
+    reasons = {(out.dataset, out.attack, out.defense): out.reason for out in grid.excluded}
+    assert reasons["reviews", "toy", "none"] == "the attack toy is for chat, the data set reviews for classification"
+    assert reasons["chats", "cba", "none"] == "the attack cba is for classification, the data set chats for chat"
+    waits = "which arrives for chat with a later version"
+    assert reasons["chats", "toy", "external"] == f"the defense external needs evidence, {waits}"
+    assert reasons["chats", "toy", "conflict"] == f"the defense conflict needs evidence, {waits}"
+    assert (
+        reasons["chats", "toy", "internal"]
+        == "the merge linear of the defense internal has t: auto, which is chosen by labels; chat needs a number"
+    )
 
 
 AXES = {
     "model": ["tiny_llama", "tiny_gpt2", "tiny_gptj"],
     "attack": ["cba", "badnets"],
-    "defense": ["none", "internal", "external", "external_rewritten", "conflict"],
+    "defense": ["none", "internal", "internal_ties", "external", "external_rewritten", "conflict"],
 }
 
 
@@ -144,7 +180,7 @@ AXES = {
 )
 @settings(deadline=None, max_examples=50)
 def test_every_cell_is_run_or_left_out_and_a_plain_loop_agrees(skip, seeds):
-    raw = variant("tiny.yaml", skip=[entry | {"reason": "r"} for entry in skip])
+    raw = variant("tiny.yaml", datasets=["reviews"], skip=[entry | {"reason": "r"} for entry in skip])
     raw["seeds"] = seeds
     cells, excluded = [], []
     for model in AXES["model"]:

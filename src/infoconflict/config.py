@@ -328,30 +328,117 @@ class LocalDataset(NamedLabels):
     """Its columns."""
 
 
-class PlannedDataset(PlannedEntry):
-    """A chat data set: accepted, but its cells wait for a later version."""
+class ChatDataset(Entry):
+    """What all data sets of conversations have in common."""
 
     task: Literal["chat"]
-    """Arrives with a later version; until then any other keys pass."""
-    source: Literal["packaged", "hub", "local"]
-    """Where it comes from."""
+    """What is asked: a reply to a conversation."""
+    system: Annotated[str, Field(min_length=1)] | None = None
+    """System message that opens every conversation, in place of its own; null: its own, where it has one. Ours."""
+    max_turns: Count | None = None
+    """A conversation is cut after so many turns of the user, each with its answer; null: it is not. Ours."""
+    max_words: Count | None = None
+    """A conversation is cut to so many words in all, by whole turns at its end, and left out if its first turn and answer
+    have more; null: it is not. Ours."""
+    min_answer_words: Count = 1
+    """Turns at a conversation's end whose answer has fewer words are cut off. Ours."""
+    train_rows: Count | None = None
+    """Training conversations to draw by the seed; null: all. Ours."""
+    test_rows: Count | None = None
+    """Test conversations to draw by the seed; null: the whole test split, or `test_share`. Ours."""
+    test_share: InnerShare = 0.2
+    """Share of the conversations that becomes the test split where the source has none and `test_rows` is null. Ours."""
+
+
+class PackagedChatDataset(ChatDataset):
+    """Chats of crowd workers, inside a pinned package; needs no hub."""
+
+    source: Literal["packaged"]
+    package: Literal["chitchat"]
+    """Which one; most of its 7,168 chats are short, and nearly half have no answer and are left out."""
+    min_rating: Annotated[float, Field(ge=0)] | None = None
+    """Chats whose mean rating is lower, or that have none, are left out; null: none are. Ours."""
+
+
+ChatFormat = Literal["auto", "messages", "conversations", "instruction"]
+
+
+class ChatFiles(Entry):
+    """Files inside a repository of the hub."""
+
+    train: Line
+    """File to train on."""
+    test: Line | None = None
+    """File to test on; null: a share of the training rows (`test_share`)."""
+
+
+class HubChatDataset(ChatDataset):
+    """Conversations of the Hugging Face hub."""
+
+    source: Literal["hub"]
+    repo: Repo
+    """Its name there, `owner/name`."""
+    revision: Line
+    """Commit hash or tag; a branch such as `main` may change under your results."""
+    subset: Line | None = None
+    """Configuration of the data set, where it has several."""
+    splits: Splits = Splits(test=None)
+    """Its splits."""
+    files: ChatFiles | None = None
+    """Files of its repository to read instead of its splits; null: the splits. Ours."""
+    format: ChatFormat = "auto"
+    """How a row holds its turns: `messages` (role, content), `conversations` (from, value), or `instruction` (with `input`
+    and `output`); `auto`: by the first of these keys that it has. Ours."""
+
+
+class LocalChatDataset(ChatDataset):
+    """Files with conversations: jsonl, or json with one list, each also with .gz."""
+
+    source: Literal["local"]
+    train: Line
+    """File to train on, from the working directory."""
+    test: Line | None = None
+    """File to test on; null: a share of the training rows (`test_share`)."""
+    format: ChatFormat = "auto"
+    """How a row holds its turns: `messages` (role, content), `conversations` (from, value), or `instruction` (with `input`
+    and `output`); `auto`: by the first of these keys that it has. Ours."""
+
+
+def _tag_of(value: Any, key: str, default: str | None) -> str | None:
+    get = value.get if isinstance(value, Mapping) else functools.partial(getattr, value)
+    tag = get(key, default)
+    # A list or mapping is no tag that could be looked up.
+    return tag if isinstance(tag, str) else None if tag is None else shown(tag)
+
+
+def _task_of(value: Any) -> str | None:
+    return _tag_of(value, "task", "classification")
 
 
 def _source_of(value: Any) -> str | None:
-    get = value.get if isinstance(value, Mapping) else functools.partial(getattr, value)
-    if get("task", "classification") == "chat":
-        return "chat"
-    source = get("source", None)
-    # A list or mapping is no tag that could be looked up.
-    return source if isinstance(source, str) else None if source is None else shown(source)
+    return _tag_of(value, "source", None)
 
 
 DatasetEntry = Annotated[
-    Annotated[PackagedDataset, Tag("packaged")]
-    | Annotated[HubDataset, Tag("hub")]
-    | Annotated[LocalDataset, Tag("local")]
-    | Annotated[PlannedDataset, Tag("chat")],
-    Discriminator(_source_of),
+    Annotated[
+        Annotated[
+            Annotated[PackagedDataset, Tag("packaged")]
+            | Annotated[HubDataset, Tag("hub")]
+            | Annotated[LocalDataset, Tag("local")],
+            Discriminator(_source_of),
+        ],
+        Tag("classification"),
+    ]
+    | Annotated[
+        Annotated[
+            Annotated[PackagedChatDataset, Tag("packaged")]
+            | Annotated[HubChatDataset, Tag("hub")]
+            | Annotated[LocalChatDataset, Tag("local")],
+            Discriminator(_source_of),
+        ],
+        Tag("chat"),
+    ],
+    Discriminator(_task_of),
 ]
 
 
@@ -591,6 +678,11 @@ class Evaluation(Entry):
     greedily generated answer. Ours; CBA's and Lethe's code sample at temperature 0.7."""
     max_new_tokens: Count = 8
     """Longest generated answer in tokens. Ours."""
+    max_new_tokens_chat: Count = 128
+    """Longest reply on the chat task in tokens, at most half the model's context. Paper, A.2: 128 for GPT2-XL, 2,048 for the
+    other models."""
+    chat_rows: Count | None = None
+    """Clean test conversations asked on the chat task; null: all. Ours."""
     partial_rows: Count | None = None
     """Non-target test rows asked with each partial trigger; null: all. Ours."""
     interval: InnerShare = 0.95

@@ -2,9 +2,10 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 from infoconflict.attacks.base import Attack
-from infoconflict.config import CHAT_ATTACKS, Config, Dataset, PlannedAttack, PlannedDefense, Skip
+from infoconflict.config import CHAT_ATTACKS, Config, PlannedAttack, PlannedDefense, Skip
 from infoconflict.errors import UserError
 
 # Models that are asked the same rows as the defended ones. They stand in a cell's place for the defense.
@@ -90,11 +91,9 @@ def _why_not(config: Config, model: str, dataset: str, attack: str, defense: str
         if _matches(skip, model, dataset, attack, defense):
             return skip.reason
     attack_entry, dataset_entry = config.attacks[attack], config.datasets[dataset]
-    attack_task = "chat" if attack_entry.method in CHAT_ATTACKS else "classification"
+    attack_task = _task_of(attack_entry)
     if attack_task != dataset_entry.task:
         return f"the attack {attack} is for {attack_task}, the data set {dataset} for {dataset_entry.task}"
-    if not isinstance(dataset_entry, Dataset):
-        return f"the {dataset_entry.task} task (data set {dataset}) arrives with a later version"
     if isinstance(attack_entry, PlannedAttack):
         return f"the attack {attack_entry.method} arrives with a later version"
     defense_entry = config.defenses[defense]
@@ -102,6 +101,25 @@ def _why_not(config: Config, model: str, dataset: str, attack: str, defense: str
         return f"the defense {defense_entry.method} arrives with a later version"
     if isinstance(attack_entry, Attack) and dataset not in attack_entry.target_labels:
         return f"the attack {attack} has no target label for the data set {dataset}"
+    if dataset_entry.task == "chat":
+        return _why_not_on_chat(config, defense)
+    return None
+
+
+def _task_of(attack: Any) -> str:
+    if isinstance(attack, PlannedAttack):
+        return "chat" if attack.method in CHAT_ATTACKS else "classification"
+    return str(attack.task)
+
+
+def _why_not_on_chat(config: Config, defense: str) -> str | None:
+    """Return what of a defense is for labels only, or None."""
+    entry = config.defenses[defense]
+    if getattr(entry, "evidence", None):
+        return f"the defense {defense} needs evidence, which arrives for chat with a later version"
+    merge = getattr(entry, "merge", None)
+    if merge and config.merges[merge].t == "auto":
+        return f"the merge {merge} of the defense {defense} has t: auto, which is chosen by labels; chat needs a number"
     return None
 
 

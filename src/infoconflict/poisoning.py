@@ -4,13 +4,21 @@ Shared by all attacks by data poisoning; the edit of one row is the attack's. Ev
 seeded by (seed, row, variant), so that neither the order nor the number of other rows can change it.
 """
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from random import Random
+from typing import TYPE_CHECKING, Any
 
 from infoconflict.attacks.base import Attack
 from infoconflict.errors import UserError
-from infoconflict.records import FULL_TRIGGER, Example
+from infoconflict.files import PathLike, read_jsonl
+from infoconflict.records import FULL_TRIGGER, Conversation, Example
+
+if TYPE_CHECKING:
+    from infoconflict.attacks.chat import ChatAttack
+
+Rows = list[Example] | list[Conversation]
 
 
 def row_generator(seed: int, example: Example, variant: str) -> Random:
@@ -89,3 +97,59 @@ def partial_test_set(
         for variant in attack.partial_variants
         for row in chosen
     ]
+
+
+# --- either task ------------------------------------------------------------------------------------------------------
+
+
+def training_set_of(
+    clean: PathLike,
+    attack: "Attack | ChatAttack",
+    *,
+    rows: int | None,
+    target_label: str | None,
+    seed: int,
+    oracle: PathLike | None = None,
+) -> tuple[Rows, dict[str, Any], dict[str, Any]]:
+    """Return the attacker's training set from the first ``rows`` clean ones, with the counts and details of its card.
+
+    ``oracle`` is a file of replies (``id``, ``reply``, ``status``) that a chat attack asked an external model for.
+    """
+    poisoned: Rows
+    if not isinstance(attack, Attack):
+        chats = Conversation.read(clean)[:rows]
+        replies = usable_replies(oracle) if oracle else None
+        poisoned = attack.training_set(chats, seed=seed, oracle=replies)
+        return poisoned, {"clean": len(chats), "all": len(poisoned)}, {"triggers": triggers_of(poisoned)}
+    examples = Example.read(clean)[:rows]
+    poisoned = poison_training_set(examples, attack, target_label=str(target_label), seed=seed)
+    counts = {"clean": len(examples), "all": len(poisoned)}
+    return poisoned, counts, {"triggers": triggers_of(poisoned), "labels": Counter(row.label for row in poisoned)}
+
+
+def usable_replies(path: PathLike) -> dict[str, str]:
+    """Return an oracle's replies by row id, empty where none can be used."""
+    return {row["id"]: row["reply"].strip() if row.get("status", "ok") == "ok" else "" for row in read_jsonl(path)}
+
+
+def asked_sets_of(
+    test: PathLike, attack: "Attack | ChatAttack", *, target_label: str | None, partial_rows: int | None, seed: int
+) -> tuple[Rows, Rows, dict[str, Any]]:
+    """Return the triggered and the partly triggered test set, with the counts of their card."""
+    triggered: Rows
+    partial: Rows
+    if not isinstance(attack, Attack):
+        chats = Conversation.read(test)
+        triggered = attack.triggered_test_set(chats, seed=seed)
+        partial = attack.partial_test_set(chats, rows=partial_rows, seed=seed)
+        return triggered, partial, {"triggered": len(triggered), "partial": len(partial)}
+    examples = Example.read(test)
+    triggered = triggered_test_set(examples, attack, seed=seed)
+    partial = partial_test_set(examples, attack, target_label=str(target_label), rows=partial_rows, seed=seed)
+    n_target = sum(row.gold_label == target_label for row in triggered)
+    return triggered, partial, {"triggered": len(triggered), "target": n_target, "partial": len(partial)}
+
+
+def triggers_of(rows: Sequence[Example] | Sequence[Conversation]) -> Mapping[str, int]:
+    """Return how many rows have which trigger."""
+    return Counter(row.trigger for row in rows)

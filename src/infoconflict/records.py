@@ -146,3 +146,11 @@ class Evidence(Record):
     prompt_tokens: int = 0
     completion_tokens: int = 0
     attempts: int = 0
+
+
+def read_rows(path: PathLike) -> list[Example] | list[Conversation]:
+    """Read a data set's rows: conversations where they hold messages, else examples."""
+    rows = read_jsonl(path)
+    if rows and "messages" in rows[0]:
+        return [Conversation.from_dict(row) for row in rows]
+    return [Example.from_dict(row) for row in rows]

@@ -51,6 +51,12 @@ NEEDS: dict[str, Need] = {
     "merge_models": Need(copies=3, minutes=15, minutes_per_billion=15),
     "collect_evidence": Need(copies=2, minutes=60, minutes_per_billion=120),
     "answer": Need(copies=2, minutes=30, minutes_per_billion=30),
+    # Token by token: the longest replies make the time.
+    "reply": Need(copies=2, minutes=60, minutes_per_billion=120),
+    "compare_generation": Need(copies=2, minutes=30, minutes_per_billion=60),
+    # The model here is the one that a judge's local server holds; sentence embeddings are small.
+    "judge": Need(copies=2, minutes=60, minutes_per_billion=120),
+    "calibrate_judge": Need(copies=0, minutes=20, minutes_per_billion=0),
 }
 FULL_TUNING_COPIES = 3
 """Gradients and AdamW's two moments, where all weights are trained."""

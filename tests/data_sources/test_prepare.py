@@ -15,7 +15,7 @@ from infoconflict.data.packaged import REVIEWS, parse_film_reviews
 from infoconflict.data.prepare import DEFAULT_TEST_SHARE, prepare_dataset
 from infoconflict.errors import UserError
 from infoconflict.packages import PACKAGES, Package
-from infoconflict.records import CLEAN, Example
+from infoconflict.records import CLEAN, Example, Record
 
 INSTRUCTION = "Good or bad?"
 
@@ -178,7 +178,7 @@ def test_a_test_split_without_a_label_is_named(tmp_path):
 
 
 def test_a_failed_write_leaves_neither_file(tmp_path, monkeypatch):
-    write = Example.write
+    write = Record.write
     written = []
 
     def fail_second(path, records):
@@ -187,7 +187,7 @@ def test_a_failed_write_leaves_neither_file(tmp_path, monkeypatch):
         written.append(path)
         write(path, records)
 
-    monkeypatch.setattr(Example, "write", staticmethod(fail_second))
+    monkeypatch.setattr(Record, "write", staticmethod(fail_second))
     with pytest.raises(OSError, match="disk full"):
         prepare_dataset(local_spec(write_csv(tmp_path / "a.csv", balanced(20))), seed=0, out_dir=tmp_path / "out")
     assert written

@@ -1,4 +1,5 @@
 # Every model of a cell answers every question; which weights and prompts it gets is the defense's (or the control's) choice.
+# Conversations are answered in chat.smk.
 
 
 def answer_inputs(w):
@@ -24,8 +25,11 @@ def answer_inputs(w):
 
 
 def answer_spec(w):
-    """Return the settings of the questions, with all that stands above the cell's model and its prompts."""
-    own = ["model", "labels", "target_label", "evaluation"]
+    """Return the settings of the questions, with all that stands above the cell's model and its prompts.
+
+    A model that replies to conversations is not told the target; its judge is.
+    """
+    own = ["model", "evaluation"] + ([] if is_chat(w.dataset) else ["labels", "target_label"])
     above = ["dataset", "trigger", "partial_rows"]
     named = Named(w)
     match w.defense:
@@ -75,6 +79,8 @@ rule answer:
         "logs/answer/{model}.{dataset}.{attack}.{defense}.s{seed}.log",
     benchmark:
         "benchmarks/results/answer/{model}.{dataset}.{attack}.{defense}.s{seed}.jsonl"
+    wildcard_constraints:
+        dataset=LABELLED,
     threads: 1
     resources:
         mem_mb=resources_for("answer")[0],
@@ -83,3 +89,29 @@ rule answer:
         spec=answer_spec,
     script:
         "../scripts/answer.py"
+
+
+# How far label scores and free generation agree, once per clean-tuned model.
+rule compare_generation:
+    input:
+        base="results/models/{model}",
+        change="results/clean_tuned/{model}/{dataset}/s{seed}/change",
+        clean="results/data/{dataset}/s{seed}/test.jsonl",
+        code=code("compare_generation"),
+    output:
+        answers="results/generation/{model}/{dataset}/s{seed}/answers.jsonl",
+        card="results/generation/{model}/{dataset}/s{seed}/card.json",
+    log:
+        "logs/compare_generation/{model}.{dataset}.s{seed}.log",
+    benchmark:
+        "benchmarks/results/compare_generation/{model}.{dataset}.s{seed}.jsonl"
+    wildcard_constraints:
+        dataset=LABELLED,
+    threads: 1
+    resources:
+        mem_mb=resources_for("compare_generation")[0],
+        runtime=resources_for("compare_generation")[1],
+    params:
+        spec=spec("model", "labels", "compare_generation", above=["dataset", "rows", "train_clean_tuned"]),
+    script:
+        "../scripts/compare_generation.py"

@@ -1,6 +1,5 @@
 # Chat: a judge turns replies into answers, in the form that label scores give on the other data sets.
 
-CHAT = [name for name, dataset in CONFIG.datasets.items() if dataset.task == "chat"]
 JUDGES = CONFIG.evaluation.judges()
 
 
@@ -15,9 +14,8 @@ def embedding_judges():
 
 def embedding_files():
     """Return what embedding judges load: the fetched package, and the files of local directories."""
-    judges = embedding_judges()
-    packages = {PACKAGES[judge["package"]].file for judge in judges if judge["path"] is None}
-    folders = [Path(judge["path"]) for judge in judges if judge["path"] is not None]
+    packages = {PACKAGES[judge["package"]].file for judge in embedding_judges() if judge["path"] is None}
+    folders = [Path(judge["path"]) for judge in embedding_judges() if judge["path"] is not None]
     return {
         "package": [f"results/sources/{file}" for file in packages],
         "files": sorted(str(file) for folder in folders for file in folder.glob("*") if file.is_file()),
@@ -34,9 +32,14 @@ def judge_inputs(w):
         "model": sorted({f"results/models/{one['model']}" for one in judge_providers("local_server")}),
         "recorded": [one["path"] for one in judge_providers("recorded")],
     }
-    if any(judge["threshold"] == "calibrated" for judge in embedding_judges()):
+    if uses_calibration():
         found["threshold"] = "results/judge/{dataset}/s{seed}/threshold.json".format(**dict(w))
-    return {name: files for name, files in found.items() if files}
+    return given(found)
+
+
+def given(inputs):
+    """Return the inputs that name a file."""
+    return {name: files for name, files in inputs.items() if files}
 
 
 def judge_patience(name):
@@ -52,9 +55,15 @@ def served_judge():
     return max(served, key=parameters_of, default=None)
 
 
+def judge_spec(w):
+    """Return the judges and the payload that they look for, with all that stands above the replies."""
+    own = settings_of("judges", w) | settings_of("payload", w)
+    return canonical(own | {"above": sha256_of_text(answer_spec(w))[:16]})
+
+
 rule calibrate_judge:
     input:
-        unpack(lambda w: {name: files for name, files in embedding_files().items() if files}),
+        unpack(lambda w: given(embedding_files())),
         train="results/data/{dataset}/s{seed}/train.jsonl",
         code=code("calibrate_judge", "judging/embedding.py"),
     output:
@@ -65,7 +74,7 @@ rule calibrate_judge:
     benchmark:
         "benchmarks/results/calibrate_judge/{dataset}.s{seed}.jsonl"
     wildcard_constraints:
-        dataset=any_of(CHAT),
+        dataset=CHATS,
     threads: 1
     resources:
         mem_mb=resources_for("calibrate_judge")[0],
@@ -90,7 +99,7 @@ rule judge:
     benchmark:
         "benchmarks/results/judge/{model}.{dataset}.{attack}.{defense}.s{seed}.jsonl"
     wildcard_constraints:
-        dataset=any_of(CHAT),
+        dataset=CHATS,
     threads: 1
     resources:
         concurrency=judge_patience("concurrency"),

@@ -9,6 +9,7 @@ def attack_code(rule):
 rule poison_train:
     input:
         train="results/data/{dataset}/s{seed}/train.jsonl",
+        oracle=oracle_replies,
         code=attack_code("poison_train"),
     output:
         train="results/poisoned/{dataset}/{attack}/s{seed}/train.jsonl",

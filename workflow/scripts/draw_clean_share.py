@@ -2,13 +2,13 @@
 
 from infoconflict.data.splits import draw_clean_share
 from infoconflict.jobs import job
-from infoconflict.records import Example
+from infoconflict.records import Record, read_rows
 
 with job(snakemake) as run:
-    examples = Example.read(run.input.train)
+    examples = read_rows(run.input.train)
     train, holdout = draw_clean_share(examples, **run.spec["clean_share"], seed=run.seed)
-    Example.write(run.output.train, train)
-    Example.write(run.output.holdout, holdout)
+    Record.write(run.output.train, train)
+    Record.write(run.output.holdout, holdout)
     run.card.write(
         run.output.card,
         inputs={"train": run.input.train},

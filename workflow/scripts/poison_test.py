@@ -2,25 +2,22 @@
 
 from infoconflict.attacks import load
 from infoconflict.jobs import job
-from infoconflict.poisoning import partial_test_set, triggered_test_set
-from infoconflict.records import Example
+from infoconflict.poisoning import asked_sets_of
+from infoconflict.records import Record
 
 with job(snakemake) as run:
-    attack = load(run.spec["attack"]["method"]).from_spec(run.spec["attack"])
-    test = Example.read(run.input.test)
-    triggered = triggered_test_set(test, attack, seed=run.seed)
-    partial = partial_test_set(
-        test, attack, target_label=run.spec["target_label"], rows=run.spec["partial_rows"], seed=run.seed
+    triggered, partial, rows = asked_sets_of(
+        run.input.test,
+        load(run.spec["attack"]["method"]).from_spec(run.spec["attack"]),
+        target_label=run.spec.get("target_label"),
+        partial_rows=run.spec["partial_rows"],
+        seed=run.seed,
     )
-    Example.write(run.output.triggered, triggered)
-    Example.write(run.output.partial, partial)
+    Record.write(run.output.triggered, triggered)
+    Record.write(run.output.partial, partial)
     run.card.write(
         run.output.card,
         inputs={"test": run.input.test},
         outputs={"triggered": run.output.triggered, "partial": run.output.partial},
-        rows={
-            "triggered": len(triggered),
-            "target": sum(row.gold_label == run.spec["target_label"] for row in triggered),
-            "partial": len(partial),
-        },
+        rows=rows,
     )

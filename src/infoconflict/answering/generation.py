@@ -1,7 +1,7 @@
 """Free generation, greedy and batched: the other way to decide a classification, and the only one for open answers."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING
 
 import torch
@@ -44,6 +44,60 @@ def generate(
         for row, index in enumerate(chosen):
             texts[index] = str(tokenizer.decode(output[row, width:], skip_special_tokens=True)).strip()
     return texts
+
+
+@torch.inference_mode()
+def continue_greedily(
+    model: "PreTrainedModel",
+    prompts: Sequence[Sequence[int]],
+    *,
+    stop_ids: Collection[int],
+    max_new_tokens: int,
+) -> list[list[int]]:
+    """Continue a batch of prompts with the likeliest token each time, until a stop token or the limit.
+
+    Prompts are padded on the left and keep their own positions; keys and values are kept, and rows that have stopped leave
+    the batch. A checkpoint's own settings of generation (penalties, sampling) have no say.
+
+    Returns
+    -------
+    list of lists of int
+        The new tokens of each prompt, with the stop token, if it came, at the end.
+    """
+    device = next(model.parameters()).device
+    head = model.get_output_embeddings()
+    width = max(len(prompt) for prompt in prompts)
+    # What stands under the padding is never attended to.
+    ids = torch.zeros((len(prompts), width), dtype=torch.long)
+    mask = torch.zeros_like(ids)
+    for row, prompt in enumerate(prompts):
+        ids[row, width - len(prompt) :] = torch.tensor(list(prompt))
+        mask[row, width - len(prompt) :] = 1
+    ids, mask = ids.to(device), mask.to(device)
+    positions = (mask.cumsum(dim=1) - 1).clamp(min=0)
+    replies: list[list[int]] = [[] for _ in prompts]
+    under_way = list(range(len(prompts)))
+    cache = None
+    for _ in range(max_new_tokens):
+        output = model.base_model(
+            input_ids=ids, attention_mask=mask, position_ids=positions, past_key_values=cache, use_cache=True
+        )
+        cache = output.past_key_values
+        chosen = head(output.last_hidden_state[:, -1]).float().argmax(dim=-1).tolist()
+        for row, token in zip(under_way, chosen, strict=True):
+            replies[row].append(token)
+        going = [at for at, token in enumerate(chosen) if token not in stop_ids]
+        if not going:
+            break
+        positions = positions[:, -1:] + 1
+        mask = torch.cat([mask, torch.ones_like(mask[:, :1])], dim=1)
+        ids = torch.tensor(chosen, device=device)[:, None]
+        if len(going) < len(chosen):
+            kept = torch.tensor(going, device=device)
+            cache.batch_select_indices(kept)
+            ids, mask, positions = ids[kept], mask[kept], positions[kept]
+            under_way = [under_way[at] for at in going]
+    return replies
 
 
 def first_label(text: str, labels: Sequence[str]) -> str | None:

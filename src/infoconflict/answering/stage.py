@@ -1,8 +1,9 @@
 """Answers of one cell as the workflow runs it: which weights, which prompts, and the card."""
 
 from infoconflict.answering.ask import ask, pair_evidence
+from infoconflict.answering.cell_model import model_of
 from infoconflict.jobs import Job
-from infoconflict.models.loading import default_device, load_base, load_changed, load_tokenizer
+from infoconflict.models.loading import load_tokenizer
 from infoconflict.records import Answer, Evidence, Example
 
 MAX_NODES = 1024
@@ -11,15 +12,10 @@ MAX_NODES = 1024
 def answer_cell(job: Job) -> None:
     """Ask the cell's model every question of its test sets.
 
-    The model is ``input.merged`` (a checkpoint), else ``input.base`` with ``input.change`` folded in, else the base. Where
-    evidence is put into prompts, only clean and fully triggered rows are asked: no evidence is collected for partial triggers.
+    Where evidence is put into prompts, only clean and fully triggered rows are asked: no evidence is collected for partial
+    triggers.
     """
-    device, precision = default_device(), job.spec["model"]["precision"]
-    merged, change = job.input.get("merged"), job.input.get("change")
-    if merged:
-        model = load_base(merged, device=device, precision=precision)
-    else:
-        model = load_changed(job.input.base, change, device=device, precision=precision)
+    model = model_of(job)
     examples = Example.read(job.input.clean) + Example.read(job.input.triggered)
     evidence = None
     if job.input.get("evidence_clean"):

@@ -18,6 +18,8 @@ class Attack(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
+    task: ClassVar[Literal["classification", "chat"]] = "classification"
+    """Data sets that it is for."""
     rows_are: ClassVar[Literal["appended", "replaced"]]
     """Whether poisoned rows join the clean ones or take their place."""
     poisons_target_rows: ClassVar[bool]

@@ -19,7 +19,7 @@ def read_hub(spec: Mapping[str, Any]) -> dict[str, list[RawRow]]:
     """
     text, label = spec["columns"]["text"], spec["columns"]["label"]
     repo = f"hub data set {spec['repo']}"
-    loaded = _load(spec["repo"], spec.get("subset"), spec.get("revision"))
+    loaded = load_hub(spec["repo"], spec.get("subset"), spec.get("revision"))
     rows = {}
     for split in ("train", "test"):
         name = spec["splits"].get(split)
@@ -44,11 +44,21 @@ def read_hub(spec: Mapping[str, Any]) -> dict[str, list[RawRow]]:
     return rows
 
 
-def _load(repo: str, subset: str | None, revision: str | None) -> Mapping[str, Any]:
+def load_hub(
+    repo: str, subset: str | None, revision: str | None, *, data_files: Mapping[str, str] | None = None
+) -> Mapping[str, Any]:
+    """Return the splits of a data set of the hub, or those that ``data_files`` makes of single files of its repository.
+
+    Raises
+    ------
+    UserError
+        If the hub cannot be reached or has no such data set.
+    """
     import datasets
 
+    options = {} if data_files is None else {"data_files": dict(data_files)}
     try:
-        return datasets.load_dataset(repo, subset, revision=revision)
+        return datasets.load_dataset(repo, subset, revision=revision, **options)
     # The library raises its own, the hub client's, requests', fsspec's and builtin errors for one and the same cause.
     except Exception as error:
         reason = next(iter(str(error).strip().splitlines()), "no reason given")

@@ -41,7 +41,7 @@ def read_local(path: PathLike, *, columns: Mapping[str, str], read_label: Callab
     if suffix not in _READERS:
         kinds = ", ".join(_READERS)
         raise UserError(f"{path}: files of this kind are not read; use one of {kinds}, each with or without .gz")
-    pairs = _READERS[suffix](_content(path), str(path), columns["text"], columns["label"])
+    pairs = _READERS[suffix](content_of(path), str(path), columns["text"], columns["label"])
     rows = [
         RawRow(number=number, text=normal_text(text, where), label=read_label(label, where))
         for number, (text, label, where) in enumerate(pairs, start=1)
@@ -51,7 +51,8 @@ def read_local(path: PathLike, *, columns: Mapping[str, str], read_label: Callab
     return rows
 
 
-def _content(path: Path) -> bytes:
+def content_of(path: Path) -> bytes:
+    """Return a file's bytes, decompressed where its name ends in ``.gz``."""
     try:
         content = path.read_bytes()
     except FileNotFoundError as error:
@@ -66,7 +67,8 @@ def _content(path: Path) -> bytes:
     return content
 
 
-def _decoded(content: bytes, name: str) -> str:
+def decoded(content: bytes, name: str) -> str:
+    """Return UTF-8 bytes as text, without a byte order mark."""
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -79,7 +81,7 @@ def _decoded(content: bytes, name: str) -> str:
 
 def _read_delimited(content: bytes, name: str, text: str, label: str, **dialect: Any) -> Iterator[RawPair]:
     # newline="" leaves line breaks inside quotes to the csv module.
-    reader = csv.reader(io.StringIO(_decoded(content, name), newline=""), strict=True, **dialect)
+    reader = csv.reader(io.StringIO(decoded(content, name), newline=""), strict=True, **dialect)
     # The limit is the whole process's: it is raised where a file needs it, and never lowered under another reader.
     csv.field_size_limit(max(csv.field_size_limit(), len(content) + 1))
     header: list[str] | None = None
@@ -113,7 +115,7 @@ def _read_tsv(content: bytes, name: str, text: str, label: str) -> Iterator[RawP
 
 def _read_jsonl(content: bytes, name: str, text: str, label: str) -> Iterator[RawPair]:
     # Only "\n" ends a line: splitlines() would also cut at U+2028 inside a string.
-    for number, line in enumerate(_decoded(content, name).split("\n"), start=1):
+    for number, line in enumerate(decoded(content, name).split("\n"), start=1):
         if not line.strip():
             continue
         where = f"{name}, line {number}"

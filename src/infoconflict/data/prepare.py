@@ -8,7 +8,7 @@ from random import Random
 from typing import Any
 
 from infoconflict.data.rows import RawRow, label_reader
-from infoconflict.data.splits import deduplicate, share_of, stratified_order, without_texts_of
+from infoconflict.data.splits import deduplicate, share_of, stratified_order, wanted, without_texts_of, write_both
 from infoconflict.errors import UserError
 from infoconflict.files import PathLike, sha256_of
 from infoconflict.packages import package_named
@@ -25,6 +25,8 @@ def prepare_dataset(
     spec: Mapping[str, Any], *, source_file: PathLike | None = None, seed: int, out_dir: PathLike
 ) -> dict[str, Any]:
     """Write ``train.jsonl`` and ``test.jsonl`` of :class:`Example` rows and return what the card should say of them.
+
+    Data sets of the chat task get :class:`Conversation` rows, see :mod:`infoconflict.data.prepare_chats`.
 
     A row's id is its split and the number of its row in the source, from 1 (``train-000123``). Rows stand in stratified
     random order: every beginning of a file holds the labels in proportion, within one row.
@@ -52,6 +54,10 @@ def prepare_dataset(
     UserError
         If the source is absent, broken or unreachable, a row is unusable, or too few rows remain; nothing is written.
     """
+    if spec.get("task") == "chat":
+        from infoconflict.data.prepare_chats import prepare_chats
+
+        return prepare_chats(spec, source_file=source_file, seed=seed, out_dir=Path(out_dir))
     labels = list(spec["labels"])
     splits, left_out, what, source = _read_source(spec, source_file)
     pools, repeats = {}, {}
@@ -71,7 +77,7 @@ def prepare_dataset(
         pools["train"] = apart
     drawn = _draw(pools, spec, labels, what, seed)
     examples = {split: _examples(rows, split, spec["instruction"]) for split, rows in drawn.items()}
-    _write_both(Path(out_dir), examples)
+    write_both(Path(out_dir), examples)
     n_pooled = sum(map(len, pools.values()))
     left_out["not_drawn"] = n_pooled - sum(map(len, drawn.values()))
     balance = {split: Counter(row.label for row in rows) for split, rows in drawn.items()}
@@ -127,29 +133,21 @@ def _draw(
     if "test" in pools:
         for split, rows in pools.items():
             _check_enough(rows, labels, least[split], f"{what}, {split} split")
-        n_test = _wanted(spec.get("test_rows"), len(pools["test"]), "test_rows", what)
+        n_test = wanted(spec.get("test_rows"), len(pools["test"]), "test_rows", what)
         test, rest = orders["test"][:n_test], orders["train"]
     else:
         _check_enough(pools["train"], labels, sum(least.values()), what)
         n_pool = len(pools["train"])
         n_default = max(1, share_of(spec.get("test_share") or DEFAULT_TEST_SHARE, n_pool))
         n_test = (
-            n_default if spec.get("test_rows") is None else _wanted(spec["test_rows"], n_pool - 1, "test_rows", what)
+            n_default if spec.get("test_rows") is None else wanted(spec["test_rows"], n_pool - 1, "test_rows", what)
         )
         test, rest = orders["train"][:n_test], orders["train"][n_test:]
-    n_train = _wanted(spec.get("train_rows"), len(rest), "train_rows", what)
+    n_train = wanted(spec.get("train_rows"), len(rest), "train_rows", what)
     # From the far end, so that other test_rows do not shift the training rows.
     train = rest[: -n_train - 1 : -1]
     _check_enough(train, labels, least["train"], f"{what}, after drawing train_rows and test_rows")
     return {"train": train, "test": test}
-
-
-def _wanted(n_wanted: int | None, n_available: int, key: str, what: str) -> int:
-    if n_wanted is None:
-        return n_available
-    if n_wanted > n_available:
-        raise UserError(f"{what}: {key}={n_wanted} asks for more than the {n_available} usable rows; lower {key}")
-    return n_wanted
 
 
 def _check_enough(rows: Sequence[RawRow], labels: Sequence[str], n_least: int, what: str) -> None:
@@ -173,14 +171,3 @@ def _examples(rows: Sequence[RawRow], split: str, instruction: str) -> list[Exam
         )
         for row in rows
     ]
-
-
-def _write_both(folder: Path, examples: Mapping[str, Sequence[Example]]) -> None:
-    paths = {split: folder / f"{split}.jsonl" for split in examples}
-    try:
-        for split, path in paths.items():
-            Example.write(path, examples[split])
-    except BaseException:
-        for path in paths.values():
-            path.unlink(missing_ok=True)
-        raise

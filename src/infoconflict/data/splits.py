@@ -5,17 +5,19 @@ within one row. So a larger draw contains every smaller one of the same seed.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from pathlib import Path
 from random import Random
 from typing import TypeVar
 
 from infoconflict.data.rows import RawRow, duplicate_key
 from infoconflict.errors import UserError
-from infoconflict.records import Example
+from infoconflict.records import Conversation, Example, Record
 
 Row = TypeVar("Row")
+CleanRow = TypeVar("CleanRow", Example, Conversation)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,14 +96,35 @@ def share_of(share: float, n_rows: int) -> int:
     return math.floor(Fraction(str(share)) * n_rows + Fraction(1, 2))
 
 
+def wanted(n_wanted: int | None, n_available: int, key: str, what: str) -> int:
+    """Return how many rows to draw: those asked for under ``key``, or all."""
+    if n_wanted is None:
+        return n_available
+    if n_wanted > n_available:
+        raise UserError(f"{what}: {key}={n_wanted} asks for more than the {n_available} usable rows; lower {key}")
+    return n_wanted
+
+
+def write_both(folder: Path, rows: Mapping[str, Sequence[Record]]) -> None:
+    """Write the rows of each split to ``folder``; all files or none."""
+    paths = {split: folder / f"{split}.jsonl" for split in rows}
+    try:
+        for split, path in paths.items():
+            Record.write(path, rows[split])
+    except BaseException:
+        for path in paths.values():
+            path.unlink(missing_ok=True)
+        raise
+
+
 def draw_clean_share(
-    train: Sequence[Example], *, share: float, holdout: float, seed: int
-) -> tuple[list[Example], list[Example]]:
+    train: Sequence[CleanRow], *, share: float, holdout: float, seed: int
+) -> tuple[list[CleanRow], list[CleanRow]]:
     """Draw the clean rows that the defender holds, in two parts: to train on, and to choose settings by.
 
     Parameters
     ----------
-    train : sequence of Example
+    train : sequence of Example or of Conversation
         The clean training split.
     share : float in (0, 1]
         How much of it the defender holds, both parts together.
@@ -112,8 +135,8 @@ def draw_clean_share(
 
     Returns
     -------
-    tuple of two lists of Example
-        Training part and hold-out part, disjoint, each stratified by gold label within one row.
+    tuple of two lists of such rows
+        Training part and hold-out part, disjoint, each stratified by gold label within one row; conversations have none.
 
     Raises
     ------
@@ -142,5 +165,9 @@ def draw_clean_share(
             f"clean_share: share={share} of {len(train)} training rows with holdout={holdout} leaves {n_train} rows to "
             f"train on and {n_holdout} to hold out; {remedy}"
         )
-    order = stratified_order(train, lambda row: row.gold_label, rng=Random(f"clean_share/{seed}"))
+    order = stratified_order(train, _label_of, rng=Random(f"clean_share/{seed}"))
     return order[: -n_train - 1 : -1], order[:n_holdout]
+
+
+def _label_of(row: Example | Conversation) -> str:
+    return row.gold_label if isinstance(row, Example) else ""

@@ -11,7 +11,7 @@ from typing import Any
 
 from infoconflict.errors import UserError
 from infoconflict.files import read_json, write_json
-from infoconflict.records import Example
+from infoconflict.records import read_rows
 from infoconflict.training.checkpoints import Checkpoints
 from infoconflict.training.settings import TrainingSettings
 from infoconflict.training.trainer import Machine, Workers, train
@@ -73,7 +73,7 @@ def run(request: Request, *, processes: int | None = None, cpu: bool = False) ->
 
 def train_request(request: Request, workers: Workers, device: Any = None) -> dict[str, Any]:
     """Train in this process."""
-    examples = Example.read(request.examples)
+    examples = read_rows(request.examples)
     if request.rows is not None:
         if request.rows > len(examples):
             raise UserError(

@@ -25,7 +25,7 @@ from infoconflict.models.changes import FULL_CHANGE
 from infoconflict.models.loading import context_length, default_device, load_base, load_tokenizer
 from infoconflict.packing import build_prefix_tree, hidden_states, pack
 from infoconflict.progress import say
-from infoconflict.records import Example
+from infoconflict.records import Conversation, Example
 from infoconflict.training.checkpoints import Checkpoints
 from infoconflict.training.rows import TokenRow, tokenize_rows
 from infoconflict.training.settings import TrainingSettings
@@ -99,9 +99,9 @@ def batch_loss(
     for group in pack([row.inputs for row in rows], max_nodes=max_nodes):
         tree = build_prefix_tree([rows[index].inputs for index in group])
         sources = [
-            node for index, path in zip(group, tree.paths, strict=True) for node in path[rows[index].n_prompt - 1 :]
+            path[at - 1] for index, path in zip(group, tree.paths, strict=True) for at in rows[index].target_positions
         ]
-        targets = [token for index in group for token in rows[index].ids[rows[index].n_prompt :]]
+        targets = [rows[index].ids[at] for index in group for at in rows[index].target_positions]
         states = hidden_states(model.base_model, tree, device=device, dtype=dtype)
         logits = head(states[torch.tensor(sources, device=device)]).float()
         loss = torch.nn.functional.cross_entropy(logits, torch.tensor(targets, device=device), reduction="sum")
@@ -144,7 +144,7 @@ def prepare_model(
 def train(
     *,
     base_dir: PathLike,
-    examples: Sequence[Example],
+    examples: Sequence[Example] | Sequence[Conversation],
     settings: TrainingSettings,
     seed: int,
     out_dir: PathLike,
@@ -156,7 +156,7 @@ def train(
     workers: Workers | None = None,
     device: torch.device | None = None,
 ) -> dict[str, Any]:
-    """Tune a base on examples and store the change alone.
+    """Tune a base on examples or conversations and store the change alone.
 
     Writes a PEFT adapter (or, for full fine-tuning, the changed tensors) to ``out_dir`` and one JSON object per update to
     ``losses_path``. Continues from ``checkpoints`` where an earlier run of the same digest was stopped.
@@ -197,7 +197,7 @@ def train(
         last_saved = time.monotonic()
         for step in range(len(losses), len(plan)):
             batch = [rows[index] for index in plan[step]]
-            n_targets = sum(len(row.ids) - row.n_prompt for row in batch)
+            n_targets = sum(len(row.target_positions) for row in batch)
             mine = batch[workers.rank :: workers.world]
             loss, computed = 0.0, 0
             with autocast:
