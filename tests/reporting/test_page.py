@@ -92,7 +92,24 @@ def check(text):
     return parser
 
 
-@pytest.mark.parametrize("which", ["page", "big_page"])
+@pytest.fixture(scope="module")
+def chat_page(chat_run):
+    return report(chat_run)
+
+
+def test_judges_are_named_where_there_is_chat(page, chat_page):
+    assert "Judges" not in words(page)
+    text = words(chat_page)
+    assert "The judge embedding says whether a reply is equivalent to the reference (CDA), the judge pattern" in text
+    assert "0.412" in text
+    assert 'id="table-judges"' in chat_page
+
+
+def test_generation_stands_beside_scores(page):
+    assert 'id="table-generation"' in page
+
+
+@pytest.mark.parametrize("which", ["page", "big_page", "chat_page"])
 def test_valid_and_self_contained(which, request):
     text = request.getfixturevalue(which)
     parser = check(text)
