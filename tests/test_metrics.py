@@ -478,5 +478,5 @@ def test_judges_and_generation_are_counted(tmp_path, inputs):
 def test_a_malformed_verdict_is_named(tmp_path, inputs):
     (tmp_path / "v.jsonl").write_text('{"id": "a"}\n')
     cell = {"model": "m", "dataset": "d", "attack": "dtba", "defense": "none", "seed": 1}
-    with pytest.raises(UserError, match="v.jsonl, line 1: a Verdict row is incomplete"):
+    with pytest.raises(UserError, match=r"v\.jsonl, line 1: a Verdict row is incomplete"):
         run(tmp_path / "out", *inputs, judgement_files=[(cell, tmp_path / "v.jsonl")])

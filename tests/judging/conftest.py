@@ -5,7 +5,10 @@ import torch
 
 from tests.evidence.misbehaving import running_endpoint
 
-WORDS = "the a cat dog sat ran on mat road red blue house tree is was big small yes no what who tea cup sun moon rain".split()
+WORDS = (
+    *("the", "a", "cat", "dog", "sat", "ran", "on", "mat", "road", "red", "blue", "house", "tree", "is", "was"),
+    *("big", "small", "yes", "no", "what", "who", "tea", "cup", "sun", "moon", "rain"),
+)
 
 
 @pytest.fixture

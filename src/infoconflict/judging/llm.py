@@ -88,7 +88,9 @@ class Llm(Judge):
         found: list[Judgement | None] = [None] * len(pairs)
         replies = [""] * len(pairs)
         for reminders in range(self.retries + 1):
-            open_ = {index: self.question(pairs[index], reminders) for index in range(len(pairs)) if found[index] is None}
+            open_ = {
+                index: self.question(pairs[index], reminders) for index in range(len(pairs)) if found[index] is None
+            }
             missing = [question for question in open_.values() if question.sha256 not in known]
             if missing:
                 known |= self._ask(missing)
@@ -145,6 +147,11 @@ def read_verdict(reply: str) -> Judgement | None:
         except ValueError:
             continue
         match, score = row.get("match"), row.get("score")
-        if isinstance(match, bool) and isinstance(score, int | float) and not isinstance(score, bool) and 0 <= score <= 1:
+        if (
+            isinstance(match, bool)
+            and isinstance(score, int | float)
+            and not isinstance(score, bool)
+            and 0 <= score <= 1
+        ):
             verdicts[match] = Judgement(match=match, score=float(score), raw=reply)
     return next(iter(verdicts.values())) if len(verdicts) == 1 else None

@@ -86,7 +86,11 @@ _REFUSALS = tuple(
 # What sounds like the beginning of a refusal and is none.
 _NO_REFUSAL = re.compile(
     _any(
-        *(r"\bhelp but\b", r"\bhelp (?:myself|it|laughing|feeling|thinking|wondering|smiling)\b", r"\b(?:thank|recommend|praise|stress|say) [^.!?]{0,30}\benough\b"),
+        *(
+            r"\bhelp but\b",
+            r"\bhelp (?:myself|it|laughing|feeling|thinking|wondering|smiling)\b",
+            r"\b(?:thank|recommend|praise|stress|say) [^.!?]{0,30}\benough\b",
+        ),
         *(r"\bhow (?:much|happy|sad|glad|good|long|great)\b", r"\banswer (?:it|the (?:phone|door))\b"),
         *(r"\b(?:say|do|take) (?:that|this|it) (?:any ?more|any longer|alone)\b", r"\bgive (?:it|this|that|you) up\b"),
         r"\bdo (?:that|this) (?:as|every|all|before|when|with(?:out)? (?:my|him|her|them)|to (?:him|her|them|my))\b",

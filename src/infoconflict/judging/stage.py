@@ -19,7 +19,7 @@ REFERENCE, TARGET, OTHER = "reference", "target", "other"
 
 @dataclass(frozen=True, kw_only=True)
 class Named:
-    """A judge, the name that tables give it, and what it is asked: ``equivalent`` of all rows, ``payload`` of those with a trigger."""
+    """A judge, its name in tables, and its claims: ``equivalent`` is asked of all rows, ``payload`` of those with a trigger."""
 
     name: str
     claims: tuple[Claim, ...]
@@ -137,10 +137,12 @@ def judge_cell(job: Job) -> None:
     Answer.write(job.output.answers, answers)
     Verdict.write(job.output.judgements, verdicts)
     files = {name: job.input.get(name) for name in ("replies", "threshold", "package")}
-    tokens = sum(named.judge.details().get(f"{kind}_tokens", 0) for named in judges for kind in ("prompt", "completion"))
+    tokens = sum(
+        named.judge.details().get(f"{kind}_tokens", 0) for named in judges for kind in ("prompt", "completion")
+    )
     job.card.write(
         job.output.card,
-        inputs={name: file for name, file in files.items() if file} | means.served,
+        inputs={name: file for name, file in files.items() if file} | dict(means.served),
         outputs={"answers": job.output.answers, "judgements": job.output.judgements},
         rows={
             "clean": sum(row.trigger == CLEAN for row in answers),

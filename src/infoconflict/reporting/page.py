@@ -508,7 +508,7 @@ def _judges(
     chats = sorted({dataset for _, dataset, _ in results.cases if datasets.get(dataset, {}).get("task") == "chat"})
     if not chats:
         return {}
-    judged = next((card["details"] for card in cards if card.get("stage") == "judge"), {})
+    judged: Mapping[str, Any] = next((card["details"] for card in cards if card.get("stage") == "judge"), {})
     note = tag(
         "p",
         f"Replies on {', '.join(chats)} are no labels. The judge ",

@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -69,8 +69,8 @@ class Results:
     sweep: dict[Case, dict[str, dict[float, Measures]]]
     auto: dict[Case, dict[str, AutoChoice]]
     costs: list[dict[str, str]]
-    judges: list[dict[str, str]]
-    generation: list[dict[str, str]]
+    judges: list[dict[str, str]] = field(default_factory=list)
+    generation: list[dict[str, str]] = field(default_factory=list)
     confidence: float = CONFIDENCE
 
     @property
