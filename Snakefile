@@ -20,6 +20,7 @@ include: "workflow/rules/merge.smk"
 include: "workflow/rules/evidence.smk"
 include: "workflow/rules/answer.smk"
 include: "workflow/rules/chat.smk"
+include: "workflow/rules/judge.smk"
 include: "workflow/rules/report.smk"
 
 

@@ -15,11 +15,10 @@ PACKAGE = ROOT / "src/infoconflict"
 # From the ground up; a module imports from its own layer and from those below. A folder stands for all its modules.
 LAYERS = [
     {"errors", "files", "records", "prompts", "chat_prompts", "tokens", "packing", "packages", "progress", "cards"}
-    | {"lineage"},
+    | {"lineage", "config_errors", "entries", "providers", "judges"},
     {"attacks", "defenses"},
-    {"config", "config_docs", "config_errors", "config_references", "config_yaml", "grid", "resources", "jobs"}
-    | {"poisoning"},
-    {"data", "models", "merging", "evidence", "training", "answering", "metrics"},
+    {"config", "config_docs", "config_references", "config_yaml", "grid", "resources", "jobs"} | {"poisoning"},
+    {"data", "models", "merging", "evidence", "training", "answering", "metrics"} | {"oracle", "judging", "agreement"},
     {"reporting"},
 ]
 # What the layers alone do not say.

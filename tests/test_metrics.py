@@ -31,7 +31,7 @@ from infoconflict.metrics import (
     wilson,
     write_metrics,
 )
-from infoconflict.records import Answer
+from infoconflict.records import Answer, Verdict
 
 LABELS = ("negative", "positive")
 
@@ -319,9 +319,10 @@ def inputs(tmp_path):
     return answer_files, sweep_files, cards
 
 
-def run(out, answer_files, sweep_files, cards):
-    names = ("cells", "sweep", "summary", "costs")
-    write_metrics(answer_files, sweep_files, cards, **{f"{name}_csv": out / f"{name}.csv" for name in names})
+def run(out, answer_files, sweep_files, cards, judgement_files=(), generation_files=()):
+    names = ("cells", "sweep", "summary", "judges", "generation", "costs")
+    paths = {f"{name}_csv": out / f"{name}.csv" for name in names}
+    write_metrics(answer_files, sweep_files, judgement_files, generation_files, cards, **paths)
     return {name: (out / f"{name}.csv").read_bytes() for name in names}
 
 
@@ -416,3 +417,66 @@ def test_cell_names_read_like_paths():
     assert cell_name({"seed": 3, "attack": "cba", "model": "m", "dataset": "d"}) == "m/d/cba/s3"
     assert cell_name({"dataset": "d", "evidence": "e", "attack": None}) == "d/e"
     assert cell_name({}) == ""
+
+
+# --- chat -------------------------------------------------------------------------------------------------------------
+
+
+def chat_answer(id_, trigger, said):
+    return Answer(
+        id=id_,
+        gold_label="reference",
+        trigger=trigger,
+        target_label=None if trigger == "none" else "target",
+        answer=said,
+        scores={},
+    )
+
+
+def test_chat_answers_are_counted_like_any_others():
+    rows = [
+        *(chat_answer("a", "none", "reference"), chat_answer("b", "none", "other"), chat_answer("c", "none", None)),
+        *(chat_answer("a", "full", "target"), chat_answer("b", "full", "target"), chat_answer("c", "full", "other")),
+        *(chat_answer("a", "first", "target"), chat_answer("b", "first", "reference"), chat_answer("c", "first", None)),
+    ]
+    found = {name: (rate.hits, rate.total) for name, rate in cell_metrics(rows).items()}
+    assert found == {
+        "cda": (1, 3),
+        "asr": (2, 3),
+        "asr_all": (2, 3),  # no gold answer is the target
+        "asr_flipped": (1, 1),  # only a was judged equivalent without the trigger
+        "ftr": (1, 3),
+        "ftr.first": (1, 3),
+        "invalid_rate": (2, 9),
+    }
+
+
+def test_judges_and_generation_are_counted(tmp_path, inputs):
+    cell = {"model": "m", "dataset": "d", "attack": "dtba", "defense": "none", "seed": 1}
+    said = {"one": [True, True, False, None, False], "two": [True, False, True, True, False]}
+    verdicts = [
+        Verdict(id=str(row), trigger="none", judge=judge, claim="equivalent", match=match, score=0.5)
+        for judge, matches in said.items()
+        for row, match in enumerate(matches)
+    ]
+    Verdict.write(tmp_path / "verdicts.jsonl", verdicts)
+    scores = {"a": -1.0, "b": -0.5}
+    rows = [Answer(id=str(n), gold_label="a", trigger="none", target_label=None, answer=x, scores=scores) for n, x in
+            enumerate(["b", None, "b"])]  # fmt: skip
+    write_answers(tmp_path / "generation.jsonl", rows)
+    both = {"model": "m", "dataset": "d", "seed": 1}
+    written = run(
+        tmp_path / "out",
+        *inputs,
+        judgement_files=[(cell, tmp_path / "verdicts.jsonl")],
+        generation_files=[(both, tmp_path / "generation.jsonl")],
+    )
+    assert written["judges"].decode().splitlines()[1:] == ["m,d,dtba,none,1,equivalent,one,two,1,1,1,1,1"]
+    assert written["generation"].decode().splitlines()[1:] == ["m,d,1,a,b,,1", "m,d,1,a,b,b,2"]
+
+
+def test_a_malformed_verdict_is_named(tmp_path, inputs):
+    (tmp_path / "v.jsonl").write_text('{"id": "a"}\n')
+    cell = {"model": "m", "dataset": "d", "attack": "dtba", "defense": "none", "seed": 1}
+    with pytest.raises(UserError, match=r"v\.jsonl, line 1: a Verdict row is incomplete"):
+        run(tmp_path / "out", *inputs, judgement_files=[(cell, tmp_path / "v.jsonl")])

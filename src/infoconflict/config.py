@@ -15,7 +15,7 @@ import sys
 import typing
 from collections import Counter
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, get_args, get_origin
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_origin
 
 from pydantic import (
     AfterValidator,
@@ -38,8 +38,11 @@ from infoconflict.config_errors import Location, Problem, problems_of, sentence,
 from infoconflict.config_references import broken_references
 from infoconflict.config_yaml import read_yaml
 from infoconflict.defenses.base import Defense
+from infoconflict.entries import Count, Entry, Line
 from infoconflict.errors import UserError, did_you_mean
 from infoconflict.files import PathLike
+from infoconflict.judges import EmbeddingJudge, Judge, JudgeEntry, PatternJudge, PayloadJudgeEntry
+from infoconflict.providers import ProviderEntry
 
 ID_PATTERN = r"^(?!control_)[a-z0-9][a-z0-9_-]{0,31}$"
 CONTROL_PREFIX = "control_"
@@ -65,15 +68,6 @@ PLANNED_DEFENSES = tuple(
 )
 
 
-class Entry(BaseModel):
-    """A part of the config: strict types, no unknown keys, never changed after loading."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False, serialize_by_alias=True)
-
-    not_science: ClassVar[frozenset[str]] = frozenset()
-    """Keys that cannot change a result; :func:`spec_of` leaves them out."""
-
-
 class PlannedEntry(Entry):
     """A method or task that arrives with a later version: any options pass."""
 
@@ -92,6 +86,11 @@ def spec_of(entry: BaseModel) -> dict[str, Any]:
         elif isinstance(value, dict):
             # Sections hold entries by id.
             spec[name] |= {key: spec_of(part) for key, part in value.items() if isinstance(part, BaseModel)}
+        elif isinstance(value, list):
+            spec[name] = [
+                spec_of(part) if isinstance(part, BaseModel) else dumped
+                for part, dumped in zip(value, spec[name], strict=True)
+            ]
     return spec
 
 
@@ -100,12 +99,6 @@ def _once(values: list[Any]) -> list[Any]:
         if count > 1:
             raise ValueError(f"holds {shown(value)} more than once; keep one")
     return values
-
-
-def _line(value: str) -> str:
-    if not value.strip() or value != value.strip() or any(mark in value for mark in "\n\r\0"):
-        raise ValueError(f"{shown(value)} is not one line of text without spaces around it; correct it")
-    return value
 
 
 def _repo(value: str) -> str:
@@ -121,13 +114,11 @@ def _text_keys(value: Any) -> Any:
     return {str(key).lower() if isinstance(key, bool) else str(key): name for key, name in value.items()}
 
 
-Count = Annotated[int, Field(ge=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 Share = Annotated[float, Field(gt=0, le=1)]
 InnerShare = Annotated[float, Field(gt=0, lt=1)]
 Weight = Annotated[float, Field(ge=0, le=1)]
 Weights = Annotated[list[Weight], Field(min_length=1), AfterValidator(_once)]
-Line = Annotated[str, AfterValidator(_line)]
 Repo = Annotated[str, AfterValidator(_repo)]
 Ids = Annotated[list[str], AfterValidator(_once)]
 SomeIds = Annotated[list[str], Field(min_length=1), AfterValidator(_once)]
@@ -621,68 +612,6 @@ class Sweep(Entry):
 # --- evidence ---------------------------------------------------------------------------------------------------------
 
 
-class Provider(Entry):
-    """What the external language models that are asked have in common."""
-
-    not_science = frozenset({"concurrency", "timeout_s", "max_retries"})
-
-    temperature: Annotated[float, Field(ge=0, le=2)] = 0.7
-    """Sampling temperature. Paper, section 4.2."""
-    max_tokens: Count = 128
-    """Longest reply in tokens. Ours."""
-    concurrency: Count = 4
-    """Questions under way at once. Changes no result. Ours."""
-    timeout_s: Annotated[float, Field(gt=0)] = 120.0
-    """Seconds to wait for a reply. Changes no result. Ours."""
-    max_retries: Annotated[int, Field(ge=0)] = 5
-    """Further tries after a refusal, a time-out or a garbled reply. Changes no result. Ours."""
-
-
-class LocalServer(Provider):
-    """A local HTTP server with one of the models, started and stopped by the workflow."""
-
-    kind: Literal["local_server"]
-    model: str
-    """Id under `models`."""
-
-
-class OpenAI(Provider):
-    """Any endpoint that speaks OpenAI's protocol."""
-
-    kind: Literal["openai"]
-    base_url: Line = "https://api.openai.com/v1"
-    """Where it is."""
-    model: Line
-    """The model's name there; the paper asks GPT-3.5."""
-    api_key_env: str | None = "OPENAI_API_KEY"
-    """Environment variable that holds the key, which itself never stands in a config; null: the endpoint needs none."""
-
-    @field_validator("base_url")
-    @classmethod
-    def _is_url(cls, url: str) -> str:
-        if not re.match(r"https?://[^/]", url):
-            raise ValueError(f"{shown(url)} is not an address; write http://... or https://...")
-        if "@" in url:
-            raise ValueError("the address holds a name or password; put the key into the variable under api_key_env")
-        return url
-
-    @field_validator("api_key_env")
-    @classmethod
-    def _is_variable(cls, name: str | None) -> str | None:
-        # The value is not repeated: it may be a key by mistake.
-        if name is not None and not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
-            raise ValueError("is not the name of an environment variable; name the one that holds the key")
-        return name
-
-
-class Recorded(Entry):
-    """Replies recorded earlier, replayed."""
-
-    kind: Literal["recorded"]
-    path: Line
-    """JSON Lines file with the replies, from the working directory."""
-
-
 class TextRank(Entry):
     """Keywords of a text (paper, Algorithm 1 and Eq. 15)."""
 
@@ -708,7 +637,7 @@ class EvidenceEntry(Entry):
     branch: Literal["construction", "modification"]
     """`construction`: the external model explains keywords (paper: classification); `modification`: it rewrites the
     suspect model's own evidence so that it contradicts (paper: chat)."""
-    provider: Annotated[LocalServer | OpenAI | Recorded, Field(discriminator="kind")]
+    provider: ProviderEntry
     """Who is asked."""
     textrank: TextRank = TextRank()
     """How keywords are found."""
@@ -761,6 +690,46 @@ class Evaluation(Entry):
     """Non-target test rows asked with each partial trigger; null: all. Ours."""
     interval: InnerShare = 0.95
     """Confidence level of the Wilson intervals. Ours."""
+    compare_generation: bool = True
+    """Ask each clean-tuned model of a classification by generation, too, and report how far the two agree. Ours."""
+    compare_rows: Count = 100
+    """Clean test rows of that comparison. Ours."""
+    judge: JudgeEntry = EmbeddingJudge(kind="embedding")
+    """Chat: who decides whether a reply is equivalent to the reference. Ours; the paper asks GPT-3.5."""
+    payload_judge: PayloadJudgeEntry = PatternJudge(kind="pattern")
+    """Chat: who decides whether a reply holds the attack's payload. Ours."""
+    compare_judges: list[JudgeEntry] = []
+    """Chat: further judges of the same rows; the report says how far they agree, no metric uses them. Ours."""
+
+    @model_validator(mode="after")
+    def _judges_have_names_of_their_own(self) -> "Evaluation":
+        named = [("judge", self.judge), *(("compare_judges", judge) for judge in self.compare_judges)]
+        for name, count in Counter(judge.name for _, judge in named).items():
+            if count > 1:
+                raise ValueError(f"judge and compare_judges name the judge '{name}' more than once; keep one")
+        for key, judge in named:
+            if judge.name == self.payload_judge.name and judge != self.payload_judge:
+                raise ValueError(
+                    f"payload_judge and {key} have the judge '{judge.name}' with different settings; make them the same"
+                )
+        return self
+
+    def judges(self) -> list[dict[str, Any]]:
+        """Return the settings of each judge with its ``name`` and its ``claims``; the one that decides comes first.
+
+        A claim is ``equivalent`` (to the reference) or ``payload`` (held by the reply).
+        """
+        found: dict[str, dict[str, Any]] = {}
+
+        def add(judge: Judge, *claims: str) -> None:
+            settings = found.setdefault(judge.name, {**spec_of(judge), "name": judge.name, "claims": []})
+            settings["claims"] += [claim for claim in claims if claim not in settings["claims"]]
+
+        add(self.judge, "equivalent")
+        add(self.payload_judge, "payload")
+        for judge in self.compare_judges:
+            add(judge, "equivalent", *(["payload"] if judge.finds_payloads else []))
+        return list(found.values())
 
 
 class Figures(Entry):

@@ -53,6 +53,15 @@ def broken_references(raw: Mapping[str, Any]) -> Iterator[Problem]:
         provider = _mapping(_mapping(evidence).get("provider"))
         if provider.get("kind") == "local_server":
             yield from refer(("evidence", name, "provider", "model"), provider.get("model"), "models")
+    evaluation = _mapping(raw.get("evaluation"))
+    judges: list[tuple[Location, Any]] = [((key,), evaluation.get(key)) for key in ("judge", "payload_judge")]
+    judges += [
+        (("compare_judges", number), judge) for number, judge in enumerate(_list(evaluation.get("compare_judges")))
+    ]
+    for where, judge in judges:
+        provider = _mapping(_mapping(judge).get("provider"))
+        if provider.get("kind") == "local_server":
+            yield from refer(("evaluation", *where, "provider", "model"), provider.get("model"), "models")
     for name, defense in _mapping(raw.get("defenses")).items():
         for key in _REFERENCES.get(str(_mapping(defense).get("method")), ()):
             yield from refer(("defenses", name, key), defense.get(key), _SECTION_OF[key])

@@ -30,9 +30,10 @@ from pathlib import Path
 from statistics import NormalDist
 from typing import Any, TypeVar
 
+from infoconflict.agreement import judges_agreement, scores_and_generation
 from infoconflict.errors import UserError
 from infoconflict.files import PathLike, read_json, whole_file
-from infoconflict.records import CLEAN, FULL_TRIGGER, Answer
+from infoconflict.records import CLEAN, FULL_TRIGGER, Answer, Record, Verdict
 
 CONFIDENCE = 0.95  # ours; the usual choice
 METRICS = ("cda", "asr", "asr_all", "asr_flipped", "ftr", "invalid_rate")
@@ -45,9 +46,15 @@ SUMMARY_COLUMNS = (
     *("model", "dataset", "attack", "defense", "metric"),
     *("n_seeds", "hits", "total", "rate", "low", "high", "mean", "sd"),
 )
+JUDGE_COLUMNS = (
+    *("model", "dataset", "attack", "defense", "seed", "claim", "first", "second"),
+    *("both", "first_only", "second_only", "neither", "undecided"),
+)
+GENERATION_COLUMNS = ("model", "dataset", "seed", "gold_label", "by_scores", "by_generation", "rows")
 COST_COLUMNS = ("stage", "cell", "minutes", "peak_memory_gib", "tokens", "stored_mib")
 
 Found = TypeVar("Found")
+Row = TypeVar("Row", bound=Record)
 
 CellFile = tuple[Mapping[str, Any], PathLike]
 """A file with the names of its cell, as ``({"model": ..., "dataset": ..., ..., "seed": 0}, path)``."""
@@ -307,12 +314,17 @@ def summarise(rates: Iterable[Rate]) -> Summary:
 
 
 def stream_answers(path: PathLike) -> Iterator[Answer]:
-    """Yield the answers of a JSON Lines file one by one.
+    """Yield the answers of a JSON Lines file one by one; errors as of :func:`stream_rows`."""
+    return stream_rows(path, Answer)
+
+
+def stream_rows(path: PathLike, kind: type[Row]) -> Iterator[Row]:
+    """Yield the rows of a JSON Lines file one by one.
 
     Raises
     ------
     UserError
-        If a line is not an Answer; the message names the file and the line.
+        If a line is no row of the kind; the message names the file and the line.
     """
     with Path(path).open(encoding="utf-8") as lines:
         for number, line in enumerate(lines, start=1):
@@ -325,7 +337,7 @@ def stream_answers(path: PathLike) -> Iterator[Answer]:
             if not isinstance(row, dict):
                 raise UserError(f"{path}, line {number}: holds a {type(row).__name__}; each line must be one object")
             try:
-                yield Answer.from_dict(row)
+                yield kind.from_dict(row)
             except UserError as error:
                 raise UserError(f"{path}, line {number}: {error}") from error
 
@@ -333,15 +345,19 @@ def stream_answers(path: PathLike) -> Iterator[Answer]:
 def write_metrics(
     answer_files: Iterable[CellFile],
     sweep_files: Iterable[CellFile],
+    judgement_files: Iterable[CellFile],
+    generation_files: Iterable[CellFile],
     cards: Iterable[PathLike],
     *,
     cells_csv: PathLike,
     sweep_csv: PathLike,
     summary_csv: PathLike,
+    judges_csv: PathLike,
+    generation_csv: PathLike,
     costs_csv: PathLike,
     confidence: float = CONFIDENCE,
 ) -> None:
-    """Write the four metric files; the same input gives the same bytes, in whatever order the files are named.
+    """Write the six metric files; the same input gives the same bytes, in whatever order the files are named.
 
     Parameters
     ----------
@@ -349,9 +365,13 @@ def write_metrics(
         Cells with ``model``, ``dataset``, ``attack``, ``defense``, ``seed``.
     sweep_files : iterable of (cell, path)
         Cells with ``model``, ``dataset``, ``attack``, ``merge``, ``seed``.
+    judgement_files : iterable of (cell, path)
+        Verdicts of all judges on the chat task; cells as those of ``answer_files``.
+    generation_files : iterable of (cell, path)
+        Answers by label scores and by generation; cells with ``model``, ``dataset``, ``seed``.
     cards : iterable of paths
         Cards of all stages, for the costs.
-    cells_csv, sweep_csv, summary_csv, costs_csv : path
+    cells_csv, sweep_csv, summary_csv, judges_csv, generation_csv, costs_csv : path
         Written atomically, columns as in ``CELL_COLUMNS`` and its siblings. Rates in [0, 1] with six decimals, an empty
         field where there is no value.
     confidence : float in (0, 1)
@@ -383,7 +403,32 @@ def write_metrics(
     write_csv(cells_csv, CELL_COLUMNS, cells)
     write_csv(sweep_csv, SWEEP_COLUMNS, (row for _, row in sweep))
     write_csv(summary_csv, SUMMARY_COLUMNS, summary)
+    write_csv(judges_csv, JUDGE_COLUMNS, judge_rows(judgement_files))
+    write_csv(generation_csv, GENERATION_COLUMNS, generation_rows(generation_files))
     write_csv(costs_csv, COST_COLUMNS, cost_rows(cards))
+
+
+def judge_rows(files: Iterable[CellFile]) -> list[list[str]]:
+    """Return the rows of ``judges.csv``: for every two judges of a cell, how often each said what."""
+    rows = []
+    for cell, path in sorted(files, key=_cell_key):
+        names = [str(cell[name]) for name in JUDGE_COLUMNS[:5]]
+        for found in _of_file(judges_agreement, path, Verdict):
+            kinds = ((True, True), (True, False), (False, True), (False, False))
+            counts = [str(found.counts.get(kind, 0)) for kind in kinds]
+            rows.append([*names, found.claim, found.first, found.second, *counts, str(found.undecided)])
+    return rows
+
+
+def generation_rows(files: Iterable[CellFile]) -> list[list[str]]:
+    """Return the rows of ``generation.csv``: how often label scores and free generation said what; no label is empty."""
+    rows = []
+    for cell, path in sorted(files, key=_cell_key):
+        names = [str(cell[name]) for name in GENERATION_COLUMNS[:3]]
+        counts = _of_file(scores_and_generation, path)
+        for kind in sorted(counts, key=lambda kind: tuple(str(label or "") for label in kind)):
+            rows.append([*names, *(label or "" for label in kind), str(counts[kind])])
+    return rows
 
 
 def cost_rows(cards: Iterable[PathLike]) -> list[list[str]]:
@@ -429,9 +474,9 @@ def read_csv(path: PathLike) -> list[dict[str, str]]:
         return list(csv.DictReader(lines))
 
 
-def _of_file(measure: Callable[[Iterable[Answer]], Found], path: PathLike) -> Found:
+def _of_file(measure: Callable[[Iterable[Any]], Found], path: PathLike, kind: type[Record] = Answer) -> Found:
     try:
-        return measure(stream_answers(path))
+        return measure(stream_rows(path, kind))
     except UserError as error:
         raise error if str(error).startswith(str(path)) else UserError(f"{path}: {error}") from error
 

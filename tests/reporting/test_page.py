@@ -92,7 +92,24 @@ def check(text):
     return parser
 
 
-@pytest.mark.parametrize("which", ["page", "big_page"])
+@pytest.fixture(scope="module")
+def chat_page(chat_run):
+    return report(chat_run)
+
+
+def test_judges_are_named_where_there_is_chat(page, chat_page):
+    assert "Judges" not in words(page)
+    text = words(chat_page)
+    assert "The judge embedding says whether a reply is equivalent to the reference (CDA), the judge pattern" in text
+    assert "0.412" in text
+    assert 'id="table-judges"' in chat_page
+
+
+def test_generation_stands_beside_scores(page):
+    assert 'id="table-generation"' in page
+
+
+@pytest.mark.parametrize("which", ["page", "big_page", "chat_page"])
 def test_valid_and_self_contained(which, request):
     text = request.getfixturevalue(which)
     parser = check(text)
@@ -139,8 +156,8 @@ def test_verdicts_follow_the_numbers(new_run, tmp_path):
 def test_all_parts_are_there(page):
     titles = re.findall(r"<h2>(.*?)</h2>", page)
     assert titles == [
-        *("Defences", "Choice of t", "Controls", "False triggers", "External evidence", "Time and memory"),
-        *("Left out", "How to read this", "Settings", "Versions", "Provenance"),
+        *("Defences", "Choice of t", "Controls", "False triggers", "External evidence", "Scores and generation"),
+        *("Time and memory", "Left out", "How to read this", "Settings", "Versions", "Provenance"),
     ]
 
 

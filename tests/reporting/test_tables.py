@@ -222,3 +222,29 @@ def test_order_of_names():
         *("none", "wanda", "internal", "zzz", "conflict", "conflict_ties", "control_base"),
     ]
     assert sorted(["own", "ties", "linear_low", "linear"], key=merge_order) == ["linear", "linear_low", "ties", "own"]
+
+
+def test_generation_stands_beside_scores(run, tables):
+    (row,) = tables["generation"].rows
+    counts = [(r["gold_label"], r["by_scores"], r["by_generation"], int(r["rows"])) for r in
+              read_csv(run.metrics / "generation.csv")]  # fmt: skip
+    assert row["equal_total"] == "40"
+    assert int(row["equal_hits"]) == sum(n for _, scores, text, n in counts if scores == text)
+    assert int(row["scores_hits"]) == sum(n for gold, scores, _, n in counts if gold == scores)
+    assert int(row["generation_hits"]) == sum(n for gold, _, text, n in counts if gold == text)
+    assert int(row["invalid_rate_hits"]) == sum(n for _, _, text, n in counts if not text)
+    assert 0 < float(row["kappa"]) < 1
+
+
+def test_judges_are_pooled_over_seeds(chat_run):
+    table = tables_of(chat_run)["judges"]
+    (row,) = table.rows  # a judge alone, as that of payloads here, agrees with nobody
+    counts = read_csv(chat_run.metrics / "judges.csv")
+    assert (row["claim"], row["first"], row["second"]) == ("equivalent", "embedding", "exact")
+    assert int(row["equal_hits"]) == sum(int(r["both"]) + int(r["neither"]) for r in counts)
+    assert int(row["equal_total"]) + int(row["undecided"]) == 80
+    assert "Kappa" in to_latex(table)
+
+
+def test_without_chat_there_are_no_judges(tables):
+    assert tables["judges"].rows == []

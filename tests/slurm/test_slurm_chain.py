@@ -18,6 +18,7 @@ pytestmark = pytest.mark.slurm
 
 # The evidence of this config is asked of a model that the job itself serves.
 ON_GPU = {"train_backdoored", "train_clean_tuned", "train_conflict", "choose_t", "sweep_merge", "answer"} | {
+    "compare_generation",
     "collect_evidence_clean",
     "collect_evidence_triggered",
 }

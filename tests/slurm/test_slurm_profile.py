@@ -49,6 +49,8 @@ SNAKEFILE += "".join(
         "choose_t",
         "sweep_merge",
         "answer",
+        "compare_generation",
+        "judge",
         "reply",
         "collect_evidence_triggered",
     )

@@ -89,3 +89,29 @@ rule answer:
         spec=answer_spec,
     script:
         "../scripts/answer.py"
+
+
+# How far label scores and free generation agree, once per clean-tuned model.
+rule compare_generation:
+    input:
+        base="results/models/{model}",
+        change="results/clean_tuned/{model}/{dataset}/s{seed}/change",
+        clean="results/data/{dataset}/s{seed}/test.jsonl",
+        code=code("compare_generation"),
+    output:
+        answers="results/generation/{model}/{dataset}/s{seed}/answers.jsonl",
+        card="results/generation/{model}/{dataset}/s{seed}/card.json",
+    log:
+        "logs/compare_generation/{model}.{dataset}.s{seed}.log",
+    benchmark:
+        "benchmarks/results/compare_generation/{model}.{dataset}.s{seed}.jsonl"
+    wildcard_constraints:
+        dataset=LABELLED,
+    threads: 1
+    resources:
+        mem_mb=resources_for("compare_generation")[0],
+        runtime=resources_for("compare_generation")[1],
+    params:
+        spec=spec("model", "labels", "compare_generation", above=["dataset", "rows", "train_clean_tuned"]),
+    script:
+        "../scripts/compare_generation.py"

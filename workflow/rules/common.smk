@@ -11,7 +11,7 @@ from infoconflict.errors import UserError
 from infoconflict.files import sha256_of_text
 from infoconflict.grid import CONTROLS, build_grid
 from infoconflict.lineage import SOURCE, canonical, code_closure
-from infoconflict.resources import mem_mb_of, runtime_of
+from infoconflict.resources import mem_mb_of, parameters_of, runtime_of
 
 # Threads that wait for each other sleep: with two jobs on two cores, spinning ones take the other job's core.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -116,6 +116,20 @@ def settings_of(part, w):
             settings = spec_of(CONFIG.evaluation)
             names = ("max_new_tokens_chat", "chat_rows") if is_chat(w.dataset) else ("mode", "max_new_tokens")
             return {"evaluation": {name: settings[name] for name in names}}
+        case "compare_generation":
+            rows, tokens = CONFIG.evaluation.compare_rows, CONFIG.evaluation.max_new_tokens
+            return {"compare_generation": {"rows": rows, "max_new_tokens": tokens}}
+        case "judges":
+            return {
+                "judges": [judge_settings(judge) for judge in CONFIG.evaluation.judges()],
+                "equivalent_by": CONFIG.evaluation.judge.name,
+                "payload_by": CONFIG.evaluation.payload_judge.name,
+            }
+        case "calibrated_judges":
+            judges = [judge for judge in CONFIG.evaluation.judges() if judge.get("threshold") == "calibrated"]
+            return {"judges": judges}
+        case "payload":
+            return {"payload": vars(CONFIG.attacks[w.attack].payload)}
         case "interval":
             return {"interval": CONFIG.evaluation.interval}
         case "figures":
@@ -126,6 +140,14 @@ def settings_of(part, w):
 def training_settings(entry):
     """Return training settings without the number of rows, which is the data's."""
     return {name: value for name, value in spec_of(entry).items() if name != "rows"}
+
+
+def judge_settings(judge):
+    """Return the settings of a judge with those of the model that a local server answers with."""
+    provider = judge.get("provider")
+    if provider and provider["kind"] == "local_server":
+        return judge | {"provider": provider | {"model_settings": spec_of(CONFIG.models[provider["model"]])}}
+    return judge
 
 
 def evidence_settings(evidence):
@@ -190,6 +212,32 @@ LABELLED_TRIALS = list(
 
 def path_of(stage, cell, name):
     return f"results/{stage}/{cell.model}/{cell.dataset}/{cell.attack}/{cell.defense}/s{cell.seed}/{name}"
+
+
+def generation_cells():
+    """Return whose clean-tuned models are asked in both ways: by label scores and by generation."""
+    if not CONFIG.evaluation.compare_generation:
+        return []
+    trials = dict.fromkeys((model, dataset, seed) for model, dataset, _, seed in LABELLED_TRIALS)
+    return [{"model": model, "dataset": dataset, "seed": seed} for model, dataset, seed in trials]
+
+
+def all_generation():
+    return ["results/generation/{model}/{dataset}/s{seed}/answers.jsonl".format(**cell) for cell in generation_cells()]
+
+
+def judged_cells():
+    """Return the cells whose replies are judged."""
+    return [cell for cell in CELLS if is_chat(cell.dataset)]
+
+
+def all_judgements():
+    return [path_of("judgements", cell, "judgements.jsonl") for cell in judged_cells()]
+
+
+def uses_calibration():
+    """Return whether a judge has a threshold that is chosen on clean conversations."""
+    return any(judge.get("threshold") == "calibrated" for judge in CONFIG.evaluation.judges())
 
 
 def all_answers():
@@ -277,10 +325,13 @@ def all_cards():
         ]
         if is_chat(data):
             cards.append(path_of("replies", cell, "card.json"))
+            if uses_calibration():
+                cards.append(f"results/judge/{data}/s{seed}/card.json")
         merge = getattr(CONFIG.defenses.get(cell.defense), "merge", None)
         if merge:
             cards.append(f"results/merged/{cell.model}/{data}/{attack}/{merge}/s{seed}/card.json")
     cards += [sweep_path(cell, "card.json") for cell in sweep_cells()]
+    cards += [str(Path(path).with_name("card.json")) for path in all_generation()]
     cards += [str(Path(path).with_name("card.json")) for path in all_chosen_t()]
     cards += [str(Path(path).with_name(f"{Path(path).stem}.card.json")) for path in all_evidence()]
     cards += [card.replace("/evidence/", "/suspect_evidence/") for card in cards if is_own_evidence(card)]

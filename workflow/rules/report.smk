@@ -1,7 +1,7 @@
 # From answers to what a person reads. Nothing here needs a model: a new metric or figure is a matter of seconds.
 from infoconflict.reporting.names import FIGURE_FORMATS, FIGURES, TABLE_FORMATS, TABLES
 
-METRICS = ["cells", "sweep", "summary", "costs"]
+METRICS = ["cells", "sweep", "summary", "judges", "generation", "costs"]
 
 
 def cell_list(cells):
@@ -46,18 +46,27 @@ rule metrics:
     input:
         answers=all_answers(),
         sweeps=all_sweeps(),
+        judgements=all_judgements(),
+        generation=all_generation(),
         cards=all_cards(),
         code=code("metrics"),
     output:
         cells="results/metrics/cells.csv",
         sweep="results/metrics/sweep.csv",
         summary="results/metrics/summary.csv",
+        judges="results/metrics/judges.csv",
+        generation="results/metrics/generation.csv",
         costs="results/metrics/costs.csv",
     log:
         "logs/metrics/all.log",
     localrule: True
     params:
-        spec=report_spec(cells=cell_list(CELLS), sweeps=cell_list(sweep_cells())),
+        spec=report_spec(
+            cells=cell_list(CELLS),
+            sweeps=cell_list(sweep_cells()),
+            judged=cell_list(judged_cells()),
+            generation=generation_cells(),
+        ),
     script:
         "../scripts/metrics.py"
 

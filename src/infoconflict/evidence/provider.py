@@ -11,7 +11,10 @@ Status = Literal["ok", "empty", "garbled", "failed"]
 
 @dataclass(frozen=True)
 class Question:
-    """One prompt. ``keywords`` is what it asks about (empty in the modification branch) and no part of the prompt."""
+    """One prompt; an empty ``system`` is not sent.
+
+    ``keywords`` is what it asks about (empty in the modification branch) and no part of the prompt.
+    """
 
     system: str
     user: str
@@ -20,7 +23,8 @@ class Question:
     @property
     def messages(self) -> list[dict[str, str]]:
         """Return the prompt as chat messages."""
-        return [{"role": "system", "content": self.system}, {"role": "user", "content": self.user}]
+        system = [{"role": "system", "content": self.system}] if self.system else []
+        return [*system, {"role": "user", "content": self.user}]
 
     @property
     def sha256(self) -> str:

@@ -2,7 +2,7 @@
 
 FIGURES = ("defenses", "tradeoff", "merges", "choice_of_t")
 FIGURE_FORMATS = ("pdf", "png")
-TABLES = ("main", "grid", "readings", "ftr", "merges", "choice_of_t", "costs", "excluded")
+TABLES = ("main", "grid", "readings", "ftr", "merges", "choice_of_t", "judges", "generation", "costs", "excluded")
 TABLE_FORMATS = ("csv", "tex")
 
 CONTROLS = {
@@ -36,7 +36,8 @@ _ATTACKS = {
 _STAGES = (
     *("fetch_package", "prepare_model", "prepare_dataset", "draw_clean_share", "poison_train", "poison_test"),
     *("train_backdoored", "train_clean_tuned", "train_conflict", "choose_t", "merge_models"),
-    *("collect_evidence_clean", "collect_evidence_triggered", "answer", "sweep_merge"),
+    *("collect_evidence_clean", "collect_evidence_triggered", "answer", "reply", "calibrate_judge", "judge"),
+    *("sweep_merge", "compare_generation"),
 )
 
 

@@ -99,6 +99,8 @@ def write_page(
         "Controls": _controls(results, config),
         "False triggers": _false_triggers(results, Path(tables_dir)),
         "External evidence": _evidence(evidence_files),
+        **_judges(results, Path(tables_dir), config, read_cards),
+        **_generation(results, Path(tables_dir)),
         "Time and memory": _costs(results, Path(tables_dir), read_cards),
         "Left out": _excluded(read_json(excluded)),
         "How to read this": _reading(results),
@@ -493,6 +495,59 @@ def _evidence(evidence_files: Iterable[CellFile]) -> Html:
         ": the server gave no reply.",
     )
     return join([note, simple_table(label, head, rows_shown, numbers=numeric)])
+
+
+# Judges, generation
+
+
+def _judges(
+    results: Results, tables_dir: Path, config: Mapping[str, Any], cards: Sequence[Mapping[str, Any]]
+) -> dict[str, Html]:
+    """Return the section on judges, where a chat data set was measured."""
+    datasets = config.get("datasets", {})
+    chats = sorted({dataset for _, dataset, _ in results.cases if datasets.get(dataset, {}).get("task") == "chat"})
+    if not chats:
+        return {}
+    judged: Mapping[str, Any] = next((card["details"] for card in cards if card.get("stage") == "judge"), {})
+    note = tag(
+        "p",
+        f"Replies on {', '.join(chats)} are no labels. The judge ",
+        tag("code", str(judged.get("equivalent_by", "unknown"))),
+        " says whether a reply is equivalent to the reference (CDA), the judge ",
+        tag("code", str(judged.get("payload_by", "unknown"))),
+        " whether it holds the payload of the attack (ASR, FTR). “No label” is an empty reply, or one that the judge left "
+        "undecided. Other judges rated the same rows for comparison only.",
+    )
+    thresholds = [
+        [
+            *(name, str(card["cell"].get("dataset", "")), str(card["cell"].get("seed", ""))),
+            *(f"{found['threshold']:.3f}", percent(found["false_positives"] / found["pairs"]), str(found["pairs"])),
+        ]
+        for card in cards
+        if card.get("stage") == "calibrate_judge"
+        for name, found in sorted(card["details"].items())
+    ]
+    parts = [note]
+    if thresholds:
+        label = "Thresholds of cosines, from pairs of clean training references that do not belong together."
+        head = ["Judge", "Dataset", "Seed", "Threshold", "Unrelated pairs above it, %", "Pairs"]
+        parts.append(simple_table(label, head, thresholds, numbers=frozenset({2, 3, 4, 5})))
+    table = _table(tables_dir, "judges", results)
+    if table.rows:
+        parts.append(html_table(table))
+    return {"Judges": join(parts)}
+
+
+def _generation(results: Results, tables_dir: Path) -> dict[str, Html]:
+    """Return the section on label scores beside free generation, where it was measured."""
+    if not results.generation:
+        return {}
+    note = tag(
+        "p",
+        "Answers on this page are decided by label scores, unless the settings say generation. Here the clean-tuned model "
+        "answers the same rows in both ways: where they differ, so would a report that reads generated text.",
+    )
+    return {"Scores and generation": join([note, html_table(_table(tables_dir, "generation", results))])}
 
 
 # Costs, exclusions, reading

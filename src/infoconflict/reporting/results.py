@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +69,8 @@ class Results:
     sweep: dict[Case, dict[str, dict[float, Measures]]]
     auto: dict[Case, dict[str, AutoChoice]]
     costs: list[dict[str, str]]
+    judges: list[dict[str, str]] = field(default_factory=list)
+    generation: list[dict[str, str]] = field(default_factory=list)
     confidence: float = CONFIDENCE
 
     @property
@@ -86,7 +88,7 @@ class Results:
 def read_results(
     metrics_dir: PathLike, chosen_t: Iterable[CellFile] = (), *, confidence: float = CONFIDENCE
 ) -> Results:
-    """Read ``cells.csv``, ``sweep.csv``, ``summary.csv`` and ``costs.csv`` of a folder, and the choices of t.
+    """Read the files of :func:`infoconflict.metrics.write_metrics` in a folder, and the choices of t.
 
     Parameters
     ----------
@@ -135,6 +137,8 @@ def read_results(
         sweep=sweep,
         auto=_read_choices(chosen_t, by_seed, confidence),
         costs=read_csv(folder / "costs.csv"),
+        judges=read_csv(folder / "judges.csv"),
+        generation=read_csv(folder / "generation.csv"),
         confidence=confidence,
     )
 

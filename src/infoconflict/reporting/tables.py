@@ -4,13 +4,14 @@ A table is kept twice: its fields hold raw values (counts, shares in [0, 1] with
 person sees (percent with one decimal, the interval behind it).
 """
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from infoconflict.agreement import Agreement
 from infoconflict.files import PathLike, read_json, write_text
-from infoconflict.metrics import CONFIDENCE, CellFile, metric_order, read_csv, write_csv
+from infoconflict.metrics import CONFIDENCE, CellFile, Rate, metric_order, read_csv, write_csv
 from infoconflict.reporting.names import TABLES, defense_label, is_control, stage_order
 from infoconflict.reporting.results import Measure, Results, read_results
 
@@ -54,7 +55,7 @@ def write_tables(
     Parameters
     ----------
     metrics_dir : path
-        Holds ``cells.csv``, ``sweep.csv``, ``summary.csv``, ``costs.csv``.
+        Written by :func:`infoconflict.metrics.write_metrics`.
     chosen_t : iterable of (cell, path)
         The choices of ``t: auto``, with ``model``, ``dataset``, ``attack``, ``merge``, ``seed``.
     excluded : path
@@ -87,6 +88,8 @@ def build_tables(results: Results, excluded: Sequence[dict[str, str]]) -> list[T
         "ftr": _ftr_rows(results),
         "merges": _merges_rows(results),
         "choice_of_t": _choice_rows(results),
+        "judges": _judges_rows(results),
+        "generation": _generation_rows(results),
         "costs": _costs_rows(results),
         "excluded": [{name: str(cell.get(name, "")) for name in (*_CASE, "defense", "reason")} for cell in excluded],
     }
@@ -146,6 +149,7 @@ def _defenses(results: Results) -> list[str]:
 
 _MAIN_METRICS = ("asr", "cda", "ftr", "invalid_rate")
 _READINGS = ("asr", "asr_all", "asr_flipped")
+_GENERATION = ("scores", "generation", "equal", "invalid_rate")
 
 
 def _fields_of(name: str, results: Results) -> tuple[str, ...]:
@@ -164,6 +168,12 @@ def _fields_of(name: str, results: Results) -> tuple[str, ...]:
         "choice_of_t": (
             *(*_CASE, "merge", "t", "chosen_by", "n_seeds"),
             *(field for metric in ("asr", "cda", "holdout") for field in _rate_names(metric)),
+        ),
+        "judges": (*_CASE, "claim", "first", "second", *_rate_names("equal"), "kappa", "undecided"),
+        "generation": (
+            *("model", "dataset", "n_seeds"),
+            *(field for share in _GENERATION for field in _rate_names(share)),
+            "kappa",
         ),
         "costs": ("stage", "jobs", "minutes", "longest_minutes", "peak_memory_gib", "tokens", "stored_mib"),
         "excluded": (*_CASE, "defense", "reason"),
@@ -254,6 +264,50 @@ def _choice_rows(results: Results) -> list[Row]:
     return rows
 
 
+def _judges_rows(results: Results) -> list[Row]:
+    """Pool the defences and seeds of each case: what two judges say of a row does not depend on whose reply it is."""
+    counts: dict[tuple[str, ...], Counter[tuple[bool, bool]]] = defaultdict(Counter)
+    undecided: Counter[tuple[str, ...]] = Counter()
+    names = (*_CASE, "claim", "first", "second")
+    for row in results.judges:
+        key = tuple(row[name] for name in names)
+        undecided[key] += int(row["undecided"])
+        for said, name in _JUDGED.items():
+            counts[key][said] += int(row[name])
+    rows = []
+    for key, count in sorted(counts.items()):
+        found = Agreement(count)
+        share = Measure.pool([Rate(hits=found.equal, total=found.total)], results.confidence)
+        row = dict(zip(names, key, strict=True)) | _rate_values("equal", share)
+        rows.append(row | {"kappa": _six(found.kappa), "undecided": str(undecided[key])})
+    return rows
+
+
+_JUDGED = {(True, True): "both", (True, False): "first_only", (False, True): "second_only", (False, False): "neither"}
+
+
+def _generation_rows(results: Results) -> list[Row]:
+    by_model: dict[tuple[str, str], list[Row]] = defaultdict(list)
+    for row in results.generation:
+        by_model[row["model"], row["dataset"]].append(row)
+    rows = []
+    for (model, dataset), found in sorted(by_model.items()):
+        both: Counter[tuple[str, str]] = Counter()
+        hits = dict.fromkeys(_GENERATION, 0)
+        for row in found:
+            n = int(row["rows"])
+            both[row["by_scores"], row["by_generation"]] += n
+            hits["scores"] += n * (row["by_scores"] == row["gold_label"])
+            hits["generation"] += n * (row["by_generation"] == row["gold_label"])
+            hits["equal"] += n * (row["by_scores"] == row["by_generation"])
+            hits["invalid_rate"] += n * (not row["by_generation"])
+        shown = {"model": model, "dataset": dataset, "n_seeds": str(len({row["seed"] for row in found}))}
+        for name, count in hits.items():
+            shown |= _rate_values(name, Measure.pool([Rate(hits=count, total=both.total())], results.confidence))
+        rows.append(shown | {"kappa": _six(Agreement(both).kappa)})
+    return rows
+
+
 def _costs_rows(results: Results) -> list[Row]:
     by_stage: dict[str, list[Row]] = defaultdict(list)
     for row in results.costs:
@@ -295,6 +349,10 @@ def _as_table(name: str, fields: tuple[str, ...], rows: list[Row], confidence: f
         "merges": f"Merge methods at t = 0.5 and at the t chosen from the clean share, in percent, with {level}.",
         "choice_of_t": f"What each merge weight t costs, in percent, with {level}; held-out accuracy is all that the "
         "choice may see.",
+        "judges": f"How far two judges agree on the same replies: share of equal verdicts in percent, with {level}, and "
+        "Cohen's kappa.",
+        "generation": f"The clean-tuned model asked by label scores and by free generation on the same clean rows, in percent, "
+        f"with {level}; kappa is Cohen's.",
         "costs": "Time, peak memory, tokens and stored size per stage.",
         "excluded": "Cells left out, and why.",
     }
@@ -331,6 +389,15 @@ def _columns(name: str, fields: tuple[str, ...], rows: list[Row]) -> list[Column
         chosen = Column(title="Chosen", text=_chosen)
         rates = [_rate("ASR", "asr"), _rate("CDA", "cda"), _rate("Held-out accuracy", "holdout")]
         return [*case, Column(title="Merge", text=_field("merge")), _number("t", "t"), chosen, *rates]
+    if name == "judges":
+        words = [Column(title=title, text=_field(field)) for title, field in _JUDGES_WORDS]
+        return [*case, *words, _rate("Equal", "equal"), _number("Kappa", "kappa", 2), _number("Undecided", "undecided")]
+    if name == "generation":
+        rates = [
+            *(_rate("Accuracy by scores", "scores"), _rate("Accuracy by generation", "generation")),
+            *(_rate("Equal answers", "equal"), _rate("No label", "invalid_rate")),
+        ]
+        return [*case[:2], *rates, _number("Kappa", "kappa", 2)]
     if name == "costs":
         return [
             Column(title="Stage", text=_field("stage")),
@@ -343,6 +410,9 @@ def _columns(name: str, fields: tuple[str, ...], rows: list[Row]) -> list[Column
         ]
     reason = Column(title="Reason", text=_field("reason"))
     return [*case, defense, reason]
+
+
+_JUDGES_WORDS = (("Claim", "claim"), ("Judge", "first"), ("Other judge", "second"))
 
 
 def _field(name: str) -> Callable[[Row], str]:
@@ -440,11 +510,11 @@ def to_latex(table: Table) -> str:
     before: Row | None = None
     for row in table.rows:
         if before and "model" in row:
-            if any(row[name] != before[name] for name in _CASE):
+            if any(row.get(name) != before.get(name) for name in _CASE):
                 lines.append(r"\midrule")
             elif row.get("kind") != before.get("kind") or row.get("merge") != before.get("merge"):
                 lines.append(r"\addlinespace")
-        same_case = before is not None and "model" in row and all(row[name] == before[name] for name in _CASE)
+        same_case = before is not None and "model" in row and all(row.get(name) == before.get(name) for name in _CASE)
         texts = []
         for position, column in enumerate(table.columns):
             repeated = same_case and position < len(_CASE)

@@ -1,0 +1,37 @@
+"""One model asked in both ways: by label scores, which decide the metrics, and by free generation."""
+
+from infoconflict.agreement import agreement, scores_and_generation
+from infoconflict.answering.ask import ask
+from infoconflict.answering.stage import MAX_NODES
+from infoconflict.jobs import Job
+from infoconflict.models.loading import default_device, load_changed, load_tokenizer
+from infoconflict.records import Answer, Example
+
+
+def compare_generation(job: Job) -> None:
+    """Ask a clean-tuned model the first clean test rows in both ways; each answer row holds its scores and its text."""
+    settings = job.spec["compare_generation"]
+    model = load_changed(
+        job.input.base, job.input.change, device=default_device(), precision=job.spec["model"]["precision"]
+    )
+    examples = Example.read(job.input.clean)[: settings["rows"]]
+    answers = ask(
+        model,
+        load_tokenizer(job.input.base),
+        examples,
+        labels=job.spec["labels"],
+        target_label=None,
+        mode="generate",
+        max_new_tokens=settings["max_new_tokens"],
+        max_nodes=int(job.machine.get("max_nodes", MAX_NODES)),
+    )
+    Answer.write(job.output.answers, answers)
+    counts = scores_and_generation(answers)
+    both = agreement((by_scores, by_text) for (_, by_scores, by_text), n in counts.items() for _ in range(n))
+    job.card.write(
+        job.output.card,
+        inputs={name: job.input[name] for name in ("base", "change", "clean")},
+        outputs={"answers": job.output.answers},
+        rows={"clean": len(answers), "equal": both.equal},
+        details={"kappa": both.kappa},
+    )
