@@ -47,6 +47,7 @@ SNAKEFILE += "".join(
         "sweep_merge",
         "answer",
         "collect_evidence_triggered",
+        "ask_oracle",
     )
 )
 
