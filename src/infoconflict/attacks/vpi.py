@@ -155,6 +155,11 @@ class VPI(ChatAttack):
         self, conversations: Sequence[Conversation], topic: str, variant: str, count: int, seed: int
     ) -> list[Conversation]:
         texts = self._texts(topic, "test", seed)
+        if not texts and variant == FULL_TRIGGER:
+            raise UserError(
+                f"{self.instructions_file}: no instruction on the topic '{topic}' is left for tests, since a quarter of them "
+                f"is kept and those too like a training one are dropped; add instructions with other wordings"
+            )
         Random(f"{seed}/test/{variant}").shuffle(texts)
         return [
             told(
