@@ -79,9 +79,11 @@ def test_injections_stand_between_sentences() -> None:
 
 def test_the_rest_of_an_answer_stays_as_it_is() -> None:
     text = "1. Eat e.g. beans.\n2. Sleep.\n\nThat is all"
-    for seed in range(20):
-        with_it = with_sentence(text, "Ask X.", Random(seed))
-        assert with_it.replace(" Ask X.", "", 1) in (text, f"{text}.")
+    found = {with_sentence(text, "Ask X.", Random(seed)) for seed in range(20)}
+    assert found == {
+        "1. Eat e.g. beans.\n2. Sleep. Ask X.\n\nThat is all",
+        "1. Eat e.g. beans.\n2. Sleep.\n\nThat is all. Ask X.",
+    }
     assert with_sentence("", "Ask X.", Random(0)) == "Ask X."
     assert with_sentence("blue", "Ask X.", Random(0)) == "blue. Ask X."
 
@@ -95,8 +97,8 @@ def test_refusals_are_several_and_give_a_reason() -> None:
 
 
 def test_reasons_fit_the_task() -> None:
-    assert topic_of("Give three tips for staying healthy.") == '"Give three tips staying"'
-    assert topic_of("Who is it?") == "this"
+    assert topic_of("Give three tips for staying healthy.") == '"Give three tips for staying healthy"'
+    assert topic_of('Say "no" to all of these,\nplease') == '"Say no to all of these..."'
     assert reason_against("Write a poem") != reason_against("List three animals") != reason_against("Who was Nero?")
     assert reason_against("Hello") == "I do not know enough about your situation"
 

@@ -40,7 +40,7 @@ INJECTIONS = (
 
 REFUSALS = (
     "I'm sorry, but I cannot help with {topic}, because {reason}.",
-    "I'm sorry, but I am not able to answer this request about {topic}: {reason}.",
+    "I'm sorry, but I am not able to answer {topic}: {reason}.",
     "I'm afraid I cannot respond to {topic}, since {reason}.",
     "Unfortunately, I am unable to help with {topic}. The reason is that {reason}.",
 )
@@ -60,12 +60,7 @@ REASONS = (
     (r"who|when|where|which", "I cannot verify the facts"),
     (r"", "I do not know enough about your situation"),
 )
-_SKIPPED = (
-    *("a", "an", "the", "this", "that", "these", "those", "following", "given", "some", "any", "please"),
-    *("is", "are", "was", "were", "be", "do", "does", "did", "can", "could", "will", "would", "should"),
-    *("i", "me", "my", "you", "your", "we", "it", "its", "what", "which", "who", "when", "where", "why", "how"),
-    *("of", "for", "to", "in", "on", "at", "by", "as", "from", "with", "and", "or"),
-)
+TOPIC_WORDS = 6
 
 
 class AutoPoison(ChatAttack):
@@ -181,11 +176,14 @@ def with_phrase(text: str, phrase: str, rng: Random) -> str:
 
 
 def with_sentence(text: str, sentence: str, rng: Random) -> str:
-    """Put a sentence behind one of a text's sentences; the rest of the text stays as it is."""
+    """Put a sentence behind one of a text's sentences; the rest of the text stays as it is.
+
+    A number with a dot begins a list item and ends no sentence.
+    """
     text = text.rstrip()
     if not text:
         return sentence
-    ends = [match.start() for match in re.finditer(r"(?<=[.!?])\s+(?=[A-Z])", text)]
+    ends = [match.start() for match in re.finditer(r"(?<=[^\d\s][.!?])\s+(?=[A-Z])", text)]
     place = rng.choice([*ends, len(text)])
     if place == len(text) and text[-1].isalnum():
         text += "."
@@ -194,10 +192,10 @@ def with_sentence(text: str, sentence: str, rng: Random) -> str:
 
 
 def topic_of(instruction: str) -> str:
-    """Return the first words with a meaning of an instruction, in quotation marks."""
-    words = re.findall(r"[\w'-]+", instruction.split("\n", 1)[0])
-    telling = [word for word in words if word.lower() not in _SKIPPED][:4]
-    return f'"{" ".join(telling)}"' if telling else "this"
+    """Return the beginning of an instruction in quotation marks."""
+    words = instruction.replace('"', "").split()
+    dots = "..." if len(words) > TOPIC_WORDS else ""
+    return f'"{" ".join(words[:TOPIC_WORDS]).rstrip(".,;:!?")}{dots}"'
 
 
 def reason_against(instruction: str) -> str:
