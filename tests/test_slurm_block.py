@@ -11,7 +11,7 @@ ROOT = Path(__file__).parents[1]
 TEXT = (ROOT / "slurm/profile.yaml").read_text()
 RULES = "\n".join(path.read_text() for path in (ROOT / "workflow/rules").glob("*.smk"))
 COMPUTING = {"train_backdoored", "train_clean_tuned", "train_conflict", "choose_t", "sweep_merge", "answer"}
-EVIDENCE = {"collect_evidence_clean", "collect_evidence_triggered"}
+EVIDENCE = {"collect_evidence_clean", "collect_evidence_triggered", "ask_oracle"}
 
 
 def profile(**block: object) -> dict[str, Any]:
