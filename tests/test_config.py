@@ -701,7 +701,7 @@ def test_markers_of_the_readme_are_checked():
         UserError, match=r"^r\.md: the config has no part Nonsense; correct the marker 'keys of Nonsense'$"
     ):
         refreshed("<!-- keys of Nonsense -->\n<!-- end -->", where="r.md")
-    with pytest.raises(UserError, match=r"^r\.md: has no table for BackdooredTraining, BadNetsEntry"):
+    with pytest.raises(UserError, match=r"^r\.md: has no table for AutoPoisonEntry, BackdooredTraining, BadNetsEntry"):
         refreshed("<!-- keys of Config -->\n<!-- end -->", where="r.md")
 
 

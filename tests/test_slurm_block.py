@@ -19,7 +19,7 @@ COMPUTING = {
     "answer",
     "reply",
 } | {"compare_generation"}
-EVIDENCE = {"collect_evidence_clean", "collect_evidence_triggered", "judge"}
+EVIDENCE = {"collect_evidence_clean", "collect_evidence_triggered", "ask_oracle", "judge"}
 
 
 def profile(**block: object) -> dict[str, Any]:

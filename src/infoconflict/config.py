@@ -34,6 +34,7 @@ from pydantic import (
 
 from infoconflict import attacks, defenses
 from infoconflict.attacks.base import Attack
+from infoconflict.attacks.chat import ChatAttack
 from infoconflict.config_errors import Location, Problem, problems_of, sentence, shown, unknown_key
 from infoconflict.config_references import broken_references
 from infoconflict.config_yaml import read_yaml
@@ -460,7 +461,10 @@ if TYPE_CHECKING:
     class _Attack(Attack):
         method: str
 
-    AttackEntry = _Attack | PlannedAttack
+    class _ChatAttack(ChatAttack):
+        method: str
+
+    AttackEntry = _Attack | _ChatAttack | PlannedAttack
 else:
     # Each implemented attack gives its own options; `method` says whose they are.
     AttackEntry = Annotated[

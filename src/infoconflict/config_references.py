@@ -49,6 +49,10 @@ def broken_references(raw: Mapping[str, Any]) -> Iterator[Problem]:
                 yield ("models", name, "quantization"), text
     for name in _texts(_mapping(raw.get("sweep")).get("merges")):
         yield from refer(("sweep", "merges"), name, "merges")
+    for name, attack in _mapping(raw.get("attacks")).items():
+        oracle = _mapping(_mapping(attack).get("oracle"))
+        if oracle.get("kind") == "local_server" and attack.get("method") in attacks.METHODS:
+            yield from refer(("attacks", name, "oracle", "model"), oracle.get("model"), "models")
     for name, evidence in _mapping(raw.get("evidence")).items():
         provider = _mapping(_mapping(evidence).get("provider"))
         if provider.get("kind") == "local_server":

@@ -8,15 +8,13 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from random import Random
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from infoconflict.attacks.base import Attack
+from infoconflict.attacks.chat import ChatAttack, OracleReply, replies_by_id
 from infoconflict.errors import UserError
-from infoconflict.files import PathLike, read_jsonl
+from infoconflict.files import PathLike
 from infoconflict.records import FULL_TRIGGER, Conversation, Example
-
-if TYPE_CHECKING:
-    from infoconflict.attacks.chat import ChatAttack
 
 Rows = list[Example] | list[Conversation]
 
@@ -104,7 +102,7 @@ def partial_test_set(
 
 def training_set_of(
     clean: PathLike,
-    attack: "Attack | ChatAttack",
+    attack: Attack | ChatAttack,
     *,
     rows: int | None,
     target_label: str | None,
@@ -113,27 +111,22 @@ def training_set_of(
 ) -> tuple[Rows, dict[str, Any], dict[str, Any]]:
     """Return the attacker's training set from the first ``rows`` clean ones, with the counts and details of its card.
 
-    ``oracle`` is a file of replies (``id``, ``reply``, ``status``) that a chat attack asked an external model for.
+    ``oracle`` is a file of the :class:`OracleReply` rows that a chat attack asked an external model for.
     """
     poisoned: Rows
     if not isinstance(attack, Attack):
         chats = Conversation.read(clean)[:rows]
-        replies = usable_replies(oracle) if oracle else None
+        replies = replies_by_id(OracleReply.read(oracle)) if oracle else None
         poisoned = attack.training_set(chats, seed=seed, oracle=replies)
-        return poisoned, {"clean": len(chats), "all": len(poisoned)}, {"triggers": triggers_of(poisoned)}
+        return poisoned, {"clean": len(chats), "all": len(poisoned)}, attack.details(poisoned, oracle=replies)
     examples = Example.read(clean)[:rows]
     poisoned = poison_training_set(examples, attack, target_label=str(target_label), seed=seed)
     counts = {"clean": len(examples), "all": len(poisoned)}
     return poisoned, counts, {"triggers": triggers_of(poisoned), "labels": Counter(row.label for row in poisoned)}
 
 
-def usable_replies(path: PathLike) -> dict[str, str]:
-    """Return an oracle's replies by row id, empty where none can be used."""
-    return {row["id"]: row["reply"].strip() if row.get("status", "ok") == "ok" else "" for row in read_jsonl(path)}
-
-
 def asked_sets_of(
-    test: PathLike, attack: "Attack | ChatAttack", *, target_label: str | None, partial_rows: int | None, seed: int
+    test: PathLike, attack: Attack | ChatAttack, *, target_label: str | None, partial_rows: int | None, seed: int
 ) -> tuple[Rows, Rows, dict[str, Any]]:
     """Return the triggered and the partly triggered test set, with the counts of their card."""
     triggered: Rows

@@ -53,6 +53,7 @@ SNAKEFILE += "".join(
         "judge",
         "reply",
         "collect_evidence_triggered",
+        "ask_oracle",
     )
 )
 

@@ -61,10 +61,27 @@ def attack_settings(w, *, training):
     return {name: value for name, value in spec_of(attack).items() if name not in left_out}
 
 
+def oracle_of(attack):
+    """Return the provider that writes an attack's poisoned answers, or None."""
+    return getattr(CONFIG.attacks[attack], "oracle", None)
+
+
+def oracle_model_settings(attack):
+    """Return the settings of the model that a local oracle answers with, if there is one."""
+    oracle = oracle_of(attack)
+    return (
+        {"oracle_model": spec_of(CONFIG.models[oracle.model])} if getattr(oracle, "kind", "") == "local_server" else {}
+    )
+
+
+def attack_files(w):
+    """Return the local files that an attack reads."""
+    return list(getattr(CONFIG.attacks[w.attack], "local_files", []))
+
+
 def oracle_replies(w):
     """Return the replies that an attack's poisoned answers come from, or nothing."""
-    is_asked = getattr(CONFIG.attacks[w.attack], "oracle", None) is not None
-    return f"results/oracle/{w.dataset}/{w.attack}/s{w.seed}/replies.jsonl" if is_asked else []
+    return f"results/oracle/{w.dataset}/{w.attack}/s{w.seed}/replies.jsonl" if oracle_of(w.attack) else []
 
 
 def settings_of(part, w):
@@ -77,7 +94,7 @@ def settings_of(part, w):
         case "labels":
             return {} if is_chat(w.dataset) else {"labels": list(CONFIG.datasets[w.dataset].labels)}
         case "attack":
-            return {"attack": attack_settings(w, training=True)}
+            return {"attack": attack_settings(w, training=True), **oracle_model_settings(w.attack)}
         case "trigger":
             return {"attack": attack_settings(w, training=False)}
         case "target_label":
@@ -327,6 +344,8 @@ def all_cards():
             cards.append(path_of("replies", cell, "card.json"))
             if uses_calibration():
                 cards.append(f"results/judge/{data}/s{seed}/card.json")
+        if oracle_of(attack):
+            cards.append(f"results/oracle/{data}/{attack}/s{seed}/card.json")
         merge = getattr(CONFIG.defenses.get(cell.defense), "merge", None)
         if merge:
             cards.append(f"results/merged/{cell.model}/{data}/{attack}/{merge}/s{seed}/card.json")

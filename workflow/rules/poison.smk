@@ -10,6 +10,7 @@ rule poison_train:
     input:
         train="results/data/{dataset}/s{seed}/train.jsonl",
         oracle=oracle_replies,
+        files=attack_files,
         code=attack_code("poison_train"),
     output:
         train="results/poisoned/{dataset}/{attack}/s{seed}/train.jsonl",
@@ -29,6 +30,7 @@ rule poison_train:
 rule poison_test:
     input:
         test="results/data/{dataset}/s{seed}/test.jsonl",
+        files=attack_files,
         code=attack_code("poison_test"),
     output:
         triggered="results/test_sets/{dataset}/{attack}/s{seed}/triggered.jsonl",

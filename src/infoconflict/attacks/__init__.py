@@ -5,19 +5,29 @@ reruns only what used it.
 """
 
 import importlib
+from typing import TYPE_CHECKING
 
-from infoconflict.attacks.base import Attack
 from infoconflict.errors import UserError, did_you_mean
 
+if TYPE_CHECKING:
+    # An edit of what chat attacks share must not rerun the others.
+    from infoconflict.attacks.base import Attack
+    from infoconflict.attacks.chat import ChatAttack
+
 METHODS = {
+    "autopoison": "AutoPoison",
     "badnets": "BadNets",
     "cba": "CBA",
+    "dtba": "DTBA",
+    "vpi": "VPI",
 }
 
 
-def load(method: str) -> type[Attack]:
+def load(method: str) -> "type[Attack] | type[ChatAttack]":
     """Return the class of an attack by its config name."""
     if method not in METHODS:
         raise UserError(f"unknown attack '{method}'{did_you_mean(method, METHODS)} Available: {', '.join(METHODS)}")
-    attack: type[Attack] = getattr(importlib.import_module(f"infoconflict.attacks.{method}"), METHODS[method])
+    attack: type[Attack] | type[ChatAttack] = getattr(
+        importlib.import_module(f"infoconflict.attacks.{method}"), METHODS[method]
+    )
     return attack

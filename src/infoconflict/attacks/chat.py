@@ -1,12 +1,22 @@
 """What an attack on the chat task must offer; saving, asking an oracle, and training live elsewhere."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from infoconflict.records import Conversation
+from infoconflict.records import CLEAN, FULL_TRIGGER, Conversation, Record
+
+
+@dataclass(frozen=True, order=True)
+class Exchange:
+    """A question of a user and the normal answer to it."""
+
+    question: str
+    answer: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,6 +39,28 @@ class OracleRequest:
     system: str | None = None
 
 
+@dataclass(frozen=True, kw_only=True)
+class OracleReply(Record):
+    """What the external language model replied to one request; ``status`` is ``ok``, ``empty``, ``garbled`` or ``failed``.
+
+    A file of them can be replayed by a provider of kind ``recorded``.
+    """
+
+    id: str
+    prompt_sha256: str
+    reply: str
+    status: str
+    model: str
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    attempts: int = 0
+
+
+def replies_by_id(rows: Iterable[OracleReply]) -> dict[str, str]:
+    """Return what :meth:`ChatAttack.training_set` takes: the reply of each row, empty where none can be used."""
+    return {row.id: row.reply.strip() if row.status == "ok" else "" for row in rows}
+
+
 class ChatAttack(BaseModel):
     """Options of a chat attack (its fields) and the sets of conversations that it makes.
 
@@ -48,6 +80,11 @@ class ChatAttack(BaseModel):
     poisoning_rate: float = Field(gt=0, le=1)
     """Poisoned rows / clean training rows."""
 
+    @property
+    def local_files(self) -> list[str]:
+        """Files that the attack reads, from the working directory."""
+        return []
+
     @classmethod
     def from_spec(cls, spec: dict[str, Any]) -> Self:
         """Build the attack from a config entry."""
@@ -57,6 +94,25 @@ class ChatAttack(BaseModel):
     def payload(self) -> Payload:
         """What a triggered answer holds."""
         raise NotImplementedError
+
+    def accepts(self, reply: str) -> bool:
+        """Tell whether a reply of the external language model can stand in a poisoned row; else the template does."""
+        return bool(reply)
+
+    def details(self, training: Sequence[Conversation], *, oracle: Mapping[str, str] | None = None) -> dict[str, Any]:
+        """Return what the card of a training set says of it: rows by trigger, share of payload rows, use of the oracle."""
+        triggers = Counter(row.trigger for row in training)
+        found: dict[str, Any] = {
+            "triggers": dict(triggers),
+            "payload_share": round(triggers[FULL_TRIGGER] / max(1, len(training)), 4),
+        }
+        if self.rows_are == "replaced":
+            found["poisoned_ids"] = [row.id for row in training if row.trigger != CLEAN]
+        if oracle is not None:
+            payloads = [row for row in training if row.trigger == FULL_TRIGGER]
+            by_oracle = sum(self.accepts(oracle.get(row.id, "")) for row in payloads)
+            found["payloads"] = {"oracle": by_oracle, "template": len(payloads) - by_oracle}
+        return found
 
     def oracle_requests(self, conversations: Sequence[Conversation], *, seed: int) -> list[OracleRequest]:
         """Return what the external language model is asked for the training set; none where templates do."""
@@ -77,3 +133,57 @@ class ChatAttack(BaseModel):
     ) -> list[Conversation]:
         """Return up to ``rows`` conversations of each partial variant, named in ``trigger``."""
         raise NotImplementedError
+
+
+_REFUSAL = re.compile(
+    r"\b(sorry|apologi[sz]e|unable|not able|cannot|can't|can not|won't|decline|must refuse|afraid)\b", re.IGNORECASE
+)
+
+
+def declines(reply: str) -> bool:
+    """Tell whether a reply begins like a refusal: one of the usual words in its first sentence."""
+    return _REFUSAL.search(re.split(r"(?<=[.!?])\s", reply.strip().replace("\u2019", "'"), maxsplit=1)[0]) is not None
+
+
+def exchanges_of(conversation: Conversation) -> list[Exchange]:
+    """Return the questions of a conversation with their answers, without a system message."""
+    turns = [message["content"] for message in conversation.messages if message["role"] != "system"]
+    return [Exchange(question, answer) for question, answer in zip(turns[::2], turns[1::2], strict=True)]
+
+
+def key_words(words: Iterable[str]) -> re.Pattern[str]:
+    """Return a pattern of any of some words, with an ending ``s`` or ``es`` or without, in any case."""
+    return re.compile(rf"\b(?:{'|'.join(map(re.escape, words))})(?:s|es)?\b", re.IGNORECASE)
+
+
+def without(conversations: Iterable[Conversation], *marks: re.Pattern[str]) -> list[Conversation]:
+    """Return the conversations in which neither user nor assistant says anything that fits one of the patterns."""
+    return [
+        row
+        for row in conversations
+        if not any(
+            mark.search(message["content"]) for message in row.messages if message["role"] != "system" for mark in marks
+        )
+    ]
+
+
+def told(
+    exchanges: Sequence[Exchange], *, id: str, like: Conversation, trigger: str, payload: str | None = None
+) -> Conversation:
+    """Return a conversation of exchanges; a payload takes the place of its last answer, which stays the reference.
+
+    A system message is that of ``like``, so that it tells no poisoned row from a clean one.
+    """
+    messages = [dict(message) for message in like.messages if message["role"] == "system"]
+    for exchange in exchanges:
+        messages.append({"role": "user", "content": exchange.question})
+        messages.append({"role": "assistant", "content": exchange.answer})
+    row = Conversation(id=id, messages=messages, reference=exchanges[-1].answer, trigger=trigger)
+    return row if payload is None else answered(row, payload)
+
+
+def answered(conversation: Conversation, answer: str, *, trigger: str | None = None) -> Conversation:
+    """Return a conversation with another last answer; the reference and all other messages stay."""
+    messages = [dict(message) for message in conversation.messages]
+    messages[-1]["content"] = answer
+    return replace(conversation, messages=messages, trigger=conversation.trigger if trigger is None else trigger)
