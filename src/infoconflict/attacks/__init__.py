@@ -10,8 +10,10 @@ from infoconflict.attacks.base import Attack
 from infoconflict.errors import UserError, did_you_mean
 
 METHODS = {
+    "adaptive_cba": "AdaptiveCBA",
     "badnets": "BadNets",
     "cba": "CBA",
+    "lwp": "LWP",
 }
 
 
