@@ -10,7 +10,11 @@ import yte
 ROOT = Path(__file__).parents[1]
 TEXT = (ROOT / "slurm/profile.yaml").read_text()
 RULES = "\n".join(path.read_text() for path in (ROOT / "workflow/rules").glob("*.smk"))
-COMPUTING = {"train_backdoored", "train_clean_tuned", "train_conflict", "choose_t", "sweep_merge", "answer"}
+COMPUTING = {"train_backdoored", "train_clean_tuned", "train_conflict", "choose_t", "sweep_merge", "answer"} | {
+    "train_attacked",
+    "tune_victim",
+    "train_attacker_conflict",
+}
 EVIDENCE = {"collect_evidence_clean", "collect_evidence_triggered"}
 
 
@@ -25,7 +29,7 @@ def profile(**block: object) -> dict[str, Any]:
 
 
 def rule_bodies() -> dict[str, str]:
-    parts = re.split(r"^rule (\w+):$", RULES, flags=re.MULTILINE)[1:]
+    parts = re.split(r"^(?:rule|use rule \w+ as) (\w+)(?: with)?:$", RULES, flags=re.MULTILINE)[1:]
     return dict(zip(parts[::2], parts[1::2], strict=True))
 
 

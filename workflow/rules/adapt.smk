@@ -14,11 +14,11 @@ use rule train_backdoored as train_attacked with:
         "logs/train_attacked/{model}.{dataset}.{attack}.s{seed}.log",
     benchmark:
         "benchmarks/results/train_attacked/{model}.{dataset}.{attack}.s{seed}.jsonl"
+    wildcard_constraints:
+        attack=attacks_with("tune_victim", "subtract_conflict"),
     resources:
         mem_mb=resources_for("train_attacked")[0],
         runtime=resources_for("train_attacked")[1],
-    wildcard_constraints:
-        attack=attacks_with("tune_victim", "subtract_conflict"),
 
 
 rule tune_victim:

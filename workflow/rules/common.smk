@@ -255,6 +255,7 @@ def resources_for(stage):
 
 # --- targets ------------------------------------------------------------------------------------------------------------
 
+
 def trials_of(cells):
     return list(dict.fromkeys((cell.model, cell.dataset, cell.attack, cell.seed) for cell in cells))
 

@@ -27,7 +27,7 @@ class VictimTuning(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
     epochs: float = Field(default=3.0, gt=0)
-    """Passes over the rows. LWP's code; OpenBackdoor."""
+    """Passes over the rows. OpenBackdoor."""
     learning_rate: float = Field(default=1e-4, gt=0)
     """Highest learning rate. OpenBackdoor."""
     batch_size: int | None = Field(default=None, ge=1)

@@ -138,7 +138,9 @@ def modules_to_adapt(model: "PreTrainedModel", layers: Sequence[int], targets: s
         and (targets == "all-linear" or any(name == end or name.endswith(f".{end}") for end in wanted))
     ]
     if not found:
-        raise UserError(f"lora.targets: none of {', '.join(wanted)} is a linear module of the trained layers; name others")
+        raise UserError(
+            f"lora.targets: none of {', '.join(wanted)} is a linear module of the trained layers; name others"
+        )
     return found
 
 

@@ -187,8 +187,9 @@ def train(
 ) -> dict[str, Any]:
     """Tune a base on examples and store the change alone.
 
-    ``start_dir`` is a change to start from, folded into the base: an adapter is then stored as what it adds to that. Writes a PEFT adapter (or, for full fine-tuning, the changed tensors) to ``out_dir`` and one JSON object per update to
-    ``losses_path``. Continues from ``checkpoints`` where an earlier run of the same digest was stopped.
+    Writes a PEFT adapter (or, for full fine-tuning, the changed tensors) to ``out_dir`` and one JSON object per update to
+    ``losses_path``. ``start_dir`` is a change to start from, folded into the base: an adapter is then what is added to that.
+    Continues from ``checkpoints`` where an earlier run of the same digest was stopped.
 
     Returns
     -------
