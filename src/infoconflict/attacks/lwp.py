@@ -33,9 +33,9 @@ class VictimTuning(BaseModel):
     batch_size: int | None = Field(default=None, ge=1)
     """Rows per update; null: as in `training.backdoored`. OpenBackdoor has 32."""
     method: Literal["lora", "full"] | None = None
-    """An adapter of its own on the poisoned weights, or all weights; null: as in `training.backdoored`."""
+    """An adapter of its own on the poisoned weights, or all weights (LWP's code); null: as in `training.backdoored`."""
     rows: int | None = Field(default=None, ge=1)
-    """Clean training rows; null: all."""
+    """Clean training rows; null: all. LWP's code."""
 
 
 class LWP(Attack):
