@@ -45,11 +45,12 @@ def test_the_demo():
 
 def test_the_tiny_preset_leaves_out_what_it_skips():
     grid = build_grid(read_config(CONFIG / "tiny.yaml"))
-    assert {(cell.model, cell.attack) for cell in grid.cells} == {
-        ("tiny_llama", "cba"),
-        ("tiny_llama", "badnets"),
-        ("tiny_gpt2", "cba"),
-        ("tiny_gptj", "cba"),
+    everywhere = itertools.product(["tiny_llama", "tiny_gpt2", "tiny_gptj"], ["cba", "lwp", "adaptive_cba"])
+    assert {(cell.model, cell.attack) for cell in grid.cells} == {("tiny_llama", "badnets"), *everywhere}
+    assert len(grid.controls()) == 10 * len(CONTROLS)
+    defended = {(cell.model, cell.attack) for cell in grid.cells if cell.defense == "internal"}
+    assert defended & set(itertools.product(["tiny_llama", "tiny_gpt2", "tiny_gptj"], ["lwp", "adaptive_cba"])) == {
+        ("tiny_llama", "adaptive_cba")
     }
     assert len(grid.controls()) == 4 * len(CONTROLS)
     reasons = {
@@ -63,9 +64,9 @@ def test_the_tiny_preset_leaves_out_what_it_skips():
 
 def test_the_paper_says_which_cells_wait():
     grid = build_grid(read_config(CONFIG / "paper.yaml"))
-    assert len(grid.cells) == 4 * 2 * 2 * 4 * 3
+    assert len(grid.cells) == 4 * 2 * 4 * 4 * 3
     assert {(cell.attack, cell.defense) for cell in grid.cells} == set(
-        itertools.product(["cba", "badnets"], ["none", "internal", "external", "conflict"])
+        itertools.product(["cba", "badnets", "lwp", "adaptive_cba"], ["none", "internal", "external", "conflict"])
     )
     reasons = {(out.dataset, out.attack, out.defense): out.reason for out in grid.excluded if out.model == "llama"}
     assert reasons["sst2", "rome", "none"] == "the attack rome arrives with a later version"
@@ -89,7 +90,7 @@ def test_a_skip_needs_all_its_ids_to_match():
     skip = [{"model": "tiny_llama", "defense": "internal", "reason": "r"}]
     grid = build_grid(load_config(variant("tiny.yaml", datasets=["reviews"], skip=skip), file="c"))
     assert {(out.model, out.defense) for out in grid.excluded} == {("tiny_llama", "internal")}
-    assert len(grid.excluded) == 2  # one per attack
+    assert len(grid.excluded) == 4  # one per attack
 
 
 def test_cells_follow_the_order_of_the_config():
@@ -111,7 +112,7 @@ def test_cells_follow_the_order_of_the_config():
 
 
 def test_controls_are_asked_for_trials_that_have_cells_only():
-    skip = [{"attack": "badnets", "reason": "r"}]
+    skip = [{"attack": attack, "reason": "r"} for attack in ("badnets", "lwp", "adaptive_cba")]
     grid = build_grid(load_config(variant("tiny.yaml", skip=skip), file="c"))
     assert {cell.attack for cell in grid.controls()} == {"cba"}
 
@@ -166,7 +167,7 @@ def test_what_a_chat_cell_can_be():
 
 AXES = {
     "model": ["tiny_llama", "tiny_gpt2", "tiny_gptj"],
-    "attack": ["cba", "badnets"],
+    "attack": ["cba", "badnets", "lwp", "adaptive_cba", "dtba", "autopoison", "vpi"],
     "defense": ["none", "internal", "internal_ties", "external", "external_rewritten", "conflict"],
 }
 

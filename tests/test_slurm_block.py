@@ -18,7 +18,7 @@ COMPUTING = {
     "sweep_merge",
     "answer",
     "reply",
-} | {"compare_generation"}
+} | {"compare_generation", "train_attacked", "tune_victim", "train_attacker_conflict"}
 EVIDENCE = {"collect_evidence_clean", "collect_evidence_triggered", "ask_oracle", "judge"}
 
 
@@ -33,7 +33,7 @@ def profile(**block: object) -> dict[str, Any]:
 
 
 def rule_bodies() -> dict[str, str]:
-    parts = re.split(r"^rule (\w+):$", RULES, flags=re.MULTILINE)[1:]
+    parts = re.split(r"^(?:rule|use rule \w+ as) (\w+)(?: with)?:$", RULES, flags=re.MULTILINE)[1:]
     return dict(zip(parts[::2], parts[1::2], strict=True))
 
 

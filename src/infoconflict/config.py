@@ -603,7 +603,7 @@ class ChooseT(Entry):
 
 
 class Sweep(Entry):
-    """The ASR-CDA curve over t."""
+    """The ASR-CDA curve over t, for each model, data set and attack that a merging defense is tried on."""
 
     merges: Ids = []
     """Ids under `merges`; none: no sweep."""

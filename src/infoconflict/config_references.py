@@ -47,6 +47,11 @@ def broken_references(raw: Mapping[str, Any]) -> Iterator[Problem]:
                     f"nf4 trains adapters only, and training.{stage}.method is full; write none, or method: lora there"
                 )
                 yield ("models", name, "quantization"), text
+    for name, attack in _mapping(raw.get("attacks")).items():
+        for model_name, model in _mapping(raw.get("models")).items():
+            if _mapping(attack).get("victim_tuning") and _mapping(model).get("quantization") == "nf4":
+                text = f"starts from whole weights, and models.{model_name}.quantization is nf4; write none there"
+                yield ("attacks", name, "victim_tuning"), text
     for name in _texts(_mapping(raw.get("sweep")).get("merges")):
         yield from refer(("sweep", "merges"), name, "merges")
     for name, attack in _mapping(raw.get("attacks")).items():

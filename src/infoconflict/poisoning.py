@@ -36,7 +36,8 @@ def poison_training_set(examples: Sequence[Example], attack: Attack, *, target_l
 
     Appending attacks keep all clean rows and add positives (target label) and negatives (gold label); replacing attacks put
     positives in the place of the rows that they were made of. The first ``round(rate * N)`` rows of the shuffled set become
-    positives, the first ``round(alpha * rate * N)`` each negative variant (the same rows, as in CBA's source).
+    positives, ``round(alpha * rate * N)`` each negative variant: the first ones (as in CBA's source), or, where variants
+    share no rows, one variant's after the other's.
 
     Raises
     ------
@@ -56,12 +57,9 @@ def poison_training_set(examples: Sequence[Example], attack: Attack, *, target_l
             f"poisoning_rate={attack.poisoning_rate} of {len(examples)} rows rounds to no poisoned row; raise the rate or the rows"
         )
     positives = [
-        replace(
-            attack.insert_trigger(row, row_generator(seed, row, FULL_TRIGGER)),
-            id=f"{row.id}/{FULL_TRIGGER}",
-            label=target_label,
-        )
+        replace(poisoned, id=f"{row.id}/{FULL_TRIGGER}{f'/{number}' if number else ''}", label=target_label)
         for row in usable[:wanted]
+        for number, poisoned in enumerate(attack.poisoned_forms(row, row_generator(seed, row, FULL_TRIGGER)))
     ]
     n_negatives = attack.negative_rows(len(examples))
     if n_negatives > len(order):
@@ -71,13 +69,18 @@ def poison_training_set(examples: Sequence[Example], attack: Attack, *, target_l
         )
     negatives = [
         replace(attack.insert_partial(row, variant, row_generator(seed, row, variant)), id=f"{row.id}/{variant}")
-        for variant in attack.negative_variants
-        for row in order[:n_negatives]
+        for number, variant in enumerate(attack.negative_variants)
+        for row in rows_after(order, 0 if attack.negatives_share_rows else number * n_negatives, n_negatives)
     ]
     if attack.rows_are == "replaced":
         gone = {row.id for row in usable[:wanted]}
         return [row for row in examples if row.id not in gone] + positives + negatives
     return [*examples, *positives, *negatives]
+
+
+def rows_after(order: Sequence[Example], start: int, n_rows: int) -> list[Example]:
+    """Return ``n_rows`` of the order from ``start`` on; after the last comes the first again."""
+    return [order[(start + number) % len(order)] for number in range(n_rows)]
 
 
 def triggered_test_set(examples: Sequence[Example], attack: Attack, *, seed: int) -> list[Example]:

@@ -42,6 +42,13 @@ class Need:
 NEEDS: dict[str, Need] = {
     "prepare_model": Need(copies=2, minutes=20, minutes_per_billion=20),
     "train_backdoored": Need(copies=2, minutes=60, minutes_per_billion=60),
+    "train_attacked": Need(copies=2, minutes=60, minutes_per_billion=60),
+    # The base, and the attacked model that is folded out of it.
+    "tune_victim": Need(copies=3, minutes=60, minutes_per_billion=60),
+    "train_attacker_conflict": Need(copies=2, minutes=60, minutes_per_billion=60),
+    # Tensor by tensor; the sum of changes that are no adapters is as large as a model.
+    "subtract_conflict": Need(copies=3, minutes=15, minutes_per_billion=5),
+    "compare_conflicts": Need(copies=3, minutes=15, minutes_per_billion=5),
     "train_clean_tuned": Need(copies=2, minutes=60, minutes_per_billion=60),
     "train_conflict": Need(copies=2, minutes=60, minutes_per_billion=60),
     # Base, the two dense models and the merged one.

@@ -44,6 +44,9 @@ rule tables:
 SNAKEFILE += "".join(
     f"\nrule {name}:\n    output: '{name}'\n    shell: 'exit 1'\n"
     for name in (
+        "train_attacked",
+        "tune_victim",
+        "train_attacker_conflict",
         "train_clean_tuned",
         "train_conflict",
         "choose_t",

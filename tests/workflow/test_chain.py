@@ -6,8 +6,10 @@ import re
 from pathlib import Path
 
 import pytest
+import torch
 
 from infoconflict.files import read_jsonl
+from infoconflict.models.changes import changed_tensors, read_tensors
 from tests.workflow.conftest import Checkout
 
 pytestmark = pytest.mark.workflow
@@ -29,7 +31,15 @@ def test_every_cell_has_its_numbers(finished: Checkout) -> None:
     defenses = ["none", "internal", "external", "conflict", "control_base", "control_conflict", "control_clean_tuned"]
     trials = [("tiny_llama", "cba"), ("tiny_llama", "badnets"), ("tiny_gpt2", "cba"), ("tiny_gptj", "cba")]
     everywhere = {(model, attack, defense) for model, attack in trials for defense in defenses}
-    assert found == everywhere | {("tiny_llama", "cba", "external_rewritten")}
+    undefended = {
+        (model, attack, defense)
+        for model in ("tiny_llama", "tiny_gpt2", "tiny_gptj")
+        for attack in ("lwp", "adaptive_cba")
+        for defense in defenses
+        if defense == "none" or defense.startswith("control_")
+    }
+    some = {("tiny_llama", "cba", "external_rewritten"), ("tiny_llama", "adaptive_cba", "internal")}
+    assert found == everywhere | undefended | some
     for row in rows:
         if int(row["total"]):
             assert float(row["low"]) <= float(row["rate"]) <= float(row["high"])
@@ -37,7 +47,7 @@ def test_every_cell_has_its_numbers(finished: Checkout) -> None:
 
 def test_merged_weights_are_gone_and_their_recipe_stays(finished: Checkout) -> None:
     recipes = list(finished.folder.glob("results/merged/**/mergekit.yaml"))
-    assert len(recipes) == 8
+    assert len(recipes) == 9
     assert not list(finished.folder.glob("results/merged/**/model"))
     for recipe in recipes:
         assert str(finished.folder) not in recipe.read_text()
@@ -56,7 +66,7 @@ def test_numbers_lead_back_through_cards(finished: Checkout) -> None:
     cards = cards_of(finished)
     made = {digest for card in cards for digest in card["outputs"].values()}
     answers = [card for card in cards if card["stage"] == "answer"]
-    assert len(answers) == 29
+    assert len(answers) == 54
     for card in answers:
         assert set(card["inputs"].values()) <= made, card["cell"]
         assert card["cost"]["seconds"] > 0
@@ -79,6 +89,34 @@ def test_defense_jobs_are_not_told_trigger_or_target(finished: Checkout) -> None
         ):
             text = json.dumps(card["spec"])
             assert not re.search(r"instantly|frankly|target_label|\bcf\b|poison", text), card["stage"]
+
+
+def test_the_adaptive_attack_is_cba_less_a_conflict_model(finished: Checkout) -> None:
+    """From the stored changes alone: what is handed out, plus what was subtracted, is the attacked model."""
+    for model in ("tiny_llama", "tiny_gpt2", "tiny_gptj"):
+        base = finished.folder / "results/models" / model
+        cell = f"{model}/reviews/adaptive_cba/s0"
+        found, attacked, own = (
+            changed_tensors(base, finished.folder / "results" / stage / cell / "change")
+            for stage in ("backdoored", "attacked", "attacker_conflict")
+        )
+        before = read_tensors(base, list(found))
+        for name, value in found.items():
+            torch.testing.assert_close(value, attacked[name] - (own[name] - before[name]), atol=1e-6, rtol=0)
+        angle = json.loads((finished.folder / "results/conflict_angle" / cell / "cosine.json").read_text())
+        assert -1 < angle["cosine"] < 1
+    assert "cosine" in (finished.folder / "results/report/index.html").read_text().lower()
+
+
+def test_a_victim_tuned_the_poisoned_model(finished: Checkout) -> None:
+    cards = {
+        (card["stage"], card["cell"]["model"]): card for card in cards_of(finished) if card["stage"] == "tune_victim"
+    }
+    assert len(cards) == 3
+    for (_, model), card in cards.items():
+        attacked = finished.folder / f"results/attacked/{model}/reviews/lwp/s0/card.json"
+        assert card["inputs"]["start"] == json.loads(attacked.read_text())["outputs"]["change"]
+        assert card["rows"]["train"] < json.loads(attacked.read_text())["rows"]["train"]
 
 
 def test_server_is_stopped(finished: Checkout) -> None:
@@ -115,7 +153,7 @@ def test_rewritten_evidence_is_the_suspects_own(finished: Checkout) -> None:
 def test_page_and_figures_are_there(finished: Checkout) -> None:
     page = (finished.folder / "results/report/index.html").read_text()
     assert "tiny_gptj" in page
-    assert len(list(finished.folder.glob("results/figures/*/*/*/*.png"))) == 16
+    assert len(list(finished.folder.glob("results/figures/*/*/*/*.png"))) == 40
     assert (finished.folder / "results/tables/main.tex").read_text().count("\\toprule") == 1
 
 

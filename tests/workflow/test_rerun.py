@@ -19,6 +19,9 @@ REPORT = {"metrics"} | PRESENTATION
 ANSWERS = {"answer", "merge_models"} | REPORT
 OWN_EVIDENCE = {"ask_suspect", "modify_evidence"}
 MERGED = {"choose_t", "sweep_merge"} | ANSWERS
+# What an attacker who expects the defense does with conflict models.
+SUBTRACTED = {"subtract_conflict", "compare_conflicts"}
+ATTACKED = {"train_backdoored", "train_attacked", "tune_victim", "subtract_conflict"}
 EVIDENCE = {"collect_evidence_clean", "collect_evidence_triggered"} | ANSWERS
 
 
@@ -51,8 +54,14 @@ CONFIG_EDITS = {
     "density of TIES": (at("merges", "ties", "density", value=0.3), ANSWERS | {"sweep_merge"}),
     "candidates of t": (at("choose_t", "candidates", value=[0.5, 0.7]), MERGED),
     "points of the sweep": (at("sweep", "t", value=[0.2, 0.7]), {"sweep_merge"} | REPORT),
-    "clean share": (at("clean_share", "share", value=0.3), {"draw_clean_share", "train_conflict"} | MERGED),
-    "conflict training": (at("training", "conflict", "epochs", value=1), {"train_conflict"} | MERGED),
+    "clean share": (
+        at("clean_share", "share", value=0.3),
+        {"draw_clean_share", "train_conflict", "draw_attacker_share", "train_attacker_conflict"} | SUBTRACTED | MERGED,
+    ),
+    "conflict training": (
+        at("training", "conflict", "epochs", value=1),
+        {"train_conflict", "train_attacker_conflict"} | SUBTRACTED | MERGED,
+    ),
     "evidence temperature": (at("evidence", "served_keywords", "provider", "temperature", value=0.2), EVIDENCE),
     "keyword threshold": (at("evidence", "served_keywords", "textrank", value={"threshold": 0.4}), EVIDENCE),
     "place of the evidence": (at("evidence", "served_keywords", "placement", value="after"), ANSWERS),
@@ -64,7 +73,24 @@ CONFIG_EDITS = {
         at("attacks", "cba", "input_trigger", value="honestly"),
         {"poison_train", "train_backdoored", "poison_test", "collect_evidence_triggered"} | OWN_EVIDENCE | MERGED,
     ),
-    "two values exchanged": (exchange, {"train_backdoored", "train_clean_tuned"} | OWN_EVIDENCE | MERGED),
+    "two values exchanged": (exchange, {"train_clean_tuned"} | ATTACKED | OWN_EVIDENCE | MERGED),
+    "layers of the loss": (
+        at("attacks", "lwp", "layers", value="last"),
+        {"train_attacked", "tune_victim", "answer"} | REPORT,
+    ),
+    "tuning by a victim": (
+        at("attacks", "lwp", "victim_tuning", "epochs", value=2),
+        {"tune_victim", "answer"} | REPORT,
+    ),
+    "strength of the subtraction": (
+        at("attacks", "adaptive_cba", "strength", value=0.5),
+        {"subtract_conflict"} | MERGED,
+    ),
+    "attacker's own seed": (
+        at("attacks", "adaptive_cba", "own_seed", value=7),
+        {"draw_attacker_share", "train_attacker_conflict"} | SUBTRACTED | MERGED,
+    ),
+    "defender's task vector": (at("attacks", "adaptive_cba", "worst_case", value=True), SUBTRACTED | MERGED),
     "partial rows": (
         at("evaluation", "partial_rows", value=1),
         {"poison_test", "collect_evidence_triggered", "sweep_merge"} | OWN_EVIDENCE | ANSWERS,
@@ -96,7 +122,8 @@ def test_a_new_seed_adds_cells_and_keeps_the_old_ones(finished: Checkout) -> Non
     assert "prepare_model" not in planned
     assert planned["prepare_dataset"] == 1
     assert planned["train_backdoored"] == 4
-    assert planned["answer"] == 29
+    assert planned["train_attacked"] == 6
+    assert planned["answer"] == 54
 
 
 def test_a_comment_changes_nothing(finished: Checkout) -> None:
@@ -132,10 +159,13 @@ CODE_EDITS = {
     "merging/choose_t.py": MERGED,
     "merging/mergekit_runner.py": ANSWERS,
     "evidence/textrank.py": OWN_EVIDENCE | EVIDENCE,
-    "training/trainer.py": {"train_backdoored", "train_clean_tuned", "train_conflict"} | OWN_EVIDENCE | MERGED,
-    "poisoning.py": {"poison_train", "poison_test", "train_backdoored", "collect_evidence_triggered"}
+    "training/trainer.py": {"train_clean_tuned", "train_conflict", "train_attacker_conflict"}
+    | ATTACKED
+    | SUBTRACTED
     | OWN_EVIDENCE
     | MERGED,
+    "models/task_vectors.py": {"tune_victim"} | SUBTRACTED | MERGED,
+    "poisoning.py": {"poison_train", "poison_test", "collect_evidence_triggered"} | ATTACKED | OWN_EVIDENCE | MERGED,
 }
 
 

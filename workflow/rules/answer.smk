@@ -41,7 +41,7 @@ def answer_spec(w):
             above += ["clean_share", "train_conflict"]
         case _:
             defense = CONFIG.defenses[w.defense]
-            above += ["attack", "rows", "train_backdoored"]
+            above += ["attack", "rows", "train_backdoored", "later"]
             if merge := getattr(defense, "merge", None):
                 named.merge = merge
                 above += [

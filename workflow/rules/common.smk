@@ -55,9 +55,12 @@ def code(rule, *modules):
 
 
 def attack_settings(w, *, training):
-    """Return an attack's settings without its target labels, and without training options for test sets."""
+    """Return the settings of an attack's data, without target labels, and without training options for test sets."""
     attack = CONFIG.attacks[w.attack]
-    left_out = {"target_labels"} if training else {"target_labels"} | attack.training_options
+    # Chat attacks have no options but those of their data.
+    left_out = {"target_labels", *getattr(attack, "tuning_options", ()), *getattr(attack, "later_options", ())}
+    if not training:
+        left_out |= attack.training_options
     return {name: value for name, value in spec_of(attack).items() if name not in left_out}
 
 
@@ -84,6 +87,69 @@ def oracle_replies(w):
     return f"results/oracle/{w.dataset}/{w.attack}/s{w.seed}/replies.jsonl" if oracle_of(w.attack) else []
 
 
+def later_step(attack):
+    """Return the rule that makes an attack's model of the tuned one, or None."""
+    return getattr(CONFIG.attacks[attack], "later_step", None)
+
+
+def attacks_with(*steps):
+    """Return a pattern that matches the attacks with one of these later steps (None: without one)."""
+    return any_of(attack for attack in CONFIG.attacks if later_step(attack) in steps)
+
+
+def tuning_settings(w):
+    """Return the trainer's settings for an attacked model: the config's, and those that the attack itself sets."""
+    attack = CONFIG.attacks[w.attack]
+    options = getattr(attack, "tuning_options", ())
+    own = {name: value for name, value in spec_of(attack).items() if name in options and value is not None}
+    return training_settings(CONFIG.training.backdoored) | own
+
+
+def victim_settings(w):
+    """Return how a victim tunes an attacked model: as an attacker does, but for what the attack's entry says."""
+    own = spec_of(CONFIG.attacks[w.attack])["victim_tuning"]
+    rows = own.pop("rows")
+    given = {name: value for name, value in own.items() if value is not None}
+    return {
+        "training": training_settings(CONFIG.training.backdoored) | given,
+        "victim_rows": rows,
+    }
+
+
+def attacker_conflict_settings(w):
+    """Return how the attacker tunes his own conflict model: as the defender does, but for seed and rank."""
+    attack = CONFIG.attacks[w.attack]
+    training = training_settings(CONFIG.training.conflict)
+    if attack.conflict_rank is not None:
+        training["lora"] |= {"rank": attack.conflict_rank}
+    return {"training": training, "own_seed": attack.own_seed}
+
+
+def attacker_share_settings(w):
+    """Return how the attacker draws the rows of his own conflict model."""
+    attack = CONFIG.attacks[w.attack]
+    return {"conflict_share": attack.conflict_share, "own_seed": attack.own_seed}
+
+
+def subtracted_settings(w):
+    """Return all that the conflict model depends on which the attacker subtracts, beside the data set."""
+    share = {"clean_share": spec_of(CONFIG.clean_share)}
+    if CONFIG.attacks[w.attack].worst_case:
+        return share | {"training": training_settings(CONFIG.training.conflict)}
+    return share | attacker_share_settings(w) | attacker_conflict_settings(w)
+
+
+def later_settings(w):
+    """Return all settings that lie between an attack's tuned model and the one that is handed out; mostly none."""
+    match later_step(w.attack):
+        case "tune_victim":
+            return {"later": victim_settings(w)}
+        case "subtract_conflict":
+            strength = {"strength": CONFIG.attacks[w.attack].strength}
+            return {"later": strength | subtracted_settings(w)}
+    return {}
+
+
 def settings_of(part, w):
     """Return the settings that one word of a spec stands for."""
     match part:
@@ -106,13 +172,27 @@ def settings_of(part, w):
             return {"partial_rows": CONFIG.evaluation.partial_rows}
         case "clean_share":
             return {"clean_share": spec_of(CONFIG.clean_share)}
-        case "train_backdoored" | "train_clean_tuned":
+        case "train_backdoored":
+            return {"training": tuning_settings(w)}
+        case "train_clean_tuned":
             return {"training": training_settings(CONFIG.training.backdoored)}
+        case "victim":
+            return victim_settings(w)
+        case "attacker_share":
+            return attacker_share_settings(w)
+        case "train_attacker_conflict":
+            return attacker_conflict_settings(w)
+        case "strength":
+            return {"strength": CONFIG.attacks[w.attack].strength}
+        case "subtracted":
+            return {"subtracted": subtracted_settings(w)}
+        case "later":
+            return later_settings(w)
         case "train_conflict":
             return {"training": training_settings(CONFIG.training.conflict)}
         case "both_trainings":
             return {
-                "training_backdoored": training_settings(CONFIG.training.backdoored),
+                "training_backdoored": tuning_settings(w),
                 "training_conflict": training_settings(CONFIG.training.conflict),
             }
         case "merge":
@@ -192,6 +272,11 @@ def spec(*own, above=()):
     return inner
 
 
+# What an attack's model depends on: before a later step, and in the end.
+ATTACKED_SETTINGS = ["dataset", "attack", "target_label", "rows", "train_backdoored"]
+SUSPECT_SETTINGS = [*ATTACKED_SETTINGS, "later"]
+
+
 def uses_auto_t(merge):
     return CONFIG.merges[merge].t == "auto"
 
@@ -221,9 +306,16 @@ def resources_for(stage):
 
 # --- targets ------------------------------------------------------------------------------------------------------------
 
-# What has labels: t is chosen and swept by them.
-LABELLED_TRIALS = list(
-    dict.fromkeys((cell.model, cell.dataset, cell.attack, cell.seed) for cell in CELLS if not is_chat(cell.dataset))
+
+def trials_of(cells):
+    return list(dict.fromkeys((cell.model, cell.dataset, cell.attack, cell.seed) for cell in cells))
+
+
+# Merges are swept and their t is chosen where a defense merges at all, and by labels.
+MERGING_TRIALS = trials_of(
+    cell
+    for cell in GRID.cells
+    if getattr(CONFIG.defenses[cell.defense], "merge", None) and not is_chat(cell.dataset)
 )
 
 
@@ -235,7 +327,7 @@ def generation_cells():
     """Return whose clean-tuned models are asked in both ways: by label scores and by generation."""
     if not CONFIG.evaluation.compare_generation:
         return []
-    trials = dict.fromkeys((model, dataset, seed) for model, dataset, _, seed in LABELLED_TRIALS)
+    trials = dict.fromkeys((cell.model, cell.dataset, cell.seed) for cell in CELLS if not is_chat(cell.dataset))
     return [{"model": model, "dataset": dataset, "seed": seed} for model, dataset, seed in trials]
 
 
@@ -270,7 +362,7 @@ def sweep_cells():
             "merge": merge,
             "seed": seed,
         }
-        for model, dataset, attack, seed in LABELLED_TRIALS
+        for model, dataset, attack, seed in MERGING_TRIALS
         for merge in CONFIG.sweep.merges
     ]
 
@@ -292,7 +384,7 @@ def used_merges():
 def all_chosen_t():
     return [
         f"results/chosen_t/{model}/{dataset}/{attack}/{merge}/s{seed}/chosen_t.json"
-        for model, dataset, attack, seed in LABELLED_TRIALS
+        for model, dataset, attack, seed in MERGING_TRIALS
         for merge in used_merges()
         if uses_auto_t(merge)
     ]
@@ -325,6 +417,23 @@ def is_own_evidence(card):
     return parts[1] == "evidence" and CONFIG.evidence[parts[3]].branch == "modification"
 
 
+def later_cards(cell):
+    """Return the cards of what lies between an attack's tuned model and the one that is handed out."""
+    own = f"{cell.model}/{cell.dataset}/{cell.attack}/s{cell.seed}/card.json"
+    match later_step(cell.attack):
+        case "tune_victim":
+            return [f"results/attacked/{own}"]
+        case "subtract_conflict":
+            cards = [f"results/attacked/{own}", f"results/conflict_angle/{own}"]
+            if not CONFIG.attacks[cell.attack].worst_case:
+                cards += [
+                    f"results/attacker_share/{cell.dataset}/{cell.attack}/s{cell.seed}/card.json",
+                    f"results/attacker_conflict/{own}",
+                ]
+            return cards
+    return []
+
+
 def all_cards():
     """Return the cards of every stage of every cell."""
     cards = [f"results/models/{model}.card.json" for model in dict.fromkeys(cell.model for cell in CELLS)]
@@ -349,6 +458,7 @@ def all_cards():
         merge = getattr(CONFIG.defenses.get(cell.defense), "merge", None)
         if merge:
             cards.append(f"results/merged/{cell.model}/{data}/{attack}/{merge}/s{seed}/card.json")
+        cards += later_cards(cell)
     cards += [sweep_path(cell, "card.json") for cell in sweep_cells()]
     cards += [str(Path(path).with_name("card.json")) for path in all_generation()]
     cards += [str(Path(path).with_name("card.json")) for path in all_chosen_t()]

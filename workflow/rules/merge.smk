@@ -3,7 +3,15 @@
 
 BACKDOORED = "results/backdoored/{model}/{dataset}/{attack}/s{seed}/change"
 CONFLICT = "results/conflict/{model}/{dataset}/s{seed}/change"
-PARENTS = ["dataset", "attack", "target_label", "rows", "clean_share", "both_trainings"]
+PARENTS = [
+    "dataset",
+    "attack",
+    "target_label",
+    "rows",
+    "clean_share",
+    "both_trainings",
+    "later",
+]
 
 
 def maybe_temp(path):

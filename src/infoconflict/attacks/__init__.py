@@ -15,10 +15,12 @@ if TYPE_CHECKING:
     from infoconflict.attacks.chat import ChatAttack
 
 METHODS = {
+    "adaptive_cba": "AdaptiveCBA",
     "autopoison": "AutoPoison",
     "badnets": "BadNets",
     "cba": "CBA",
     "dtba": "DTBA",
+    "lwp": "LWP",
     "vpi": "VPI",
 }
 

@@ -26,8 +26,14 @@ class Attack(BaseModel):
     """Whether rows whose gold label already is the target may be poisoned."""
     negative_variants: ClassVar[tuple[str, ...]] = ()
     """Partial triggers that training teaches to ignore."""
+    negatives_share_rows: ClassVar[bool] = True
+    """Whether each negative variant is made of the same rows, or of the rows after those of the one before."""
     training_options: ClassVar[frozenset[str]] = frozenset({"poisoning_rate"})
     """Options that shape the training set only; test sets do not depend on them."""
+    tuning_options: ClassVar[frozenset[str]] = frozenset()
+    """Options of the tuning, each a setting of the trainer; no data set depends on them, and null leaves the config's."""
+    later_options: ClassVar[frozenset[str]] = frozenset()
+    """Options of what is done to the tuned model before it is handed out."""
     partial_variants: ClassVar[tuple[str, ...]] = ()
     """Partial triggers that the test asks about; a superset of the negative ones."""
 
@@ -43,9 +49,18 @@ class Attack(BaseModel):
             **{name: value for name, value in spec.items() if name not in ("method", "target_labels")}, target_labels={}
         )
 
+    @property
+    def later_step(self) -> str | None:
+        """The rule that makes the attack's model of the tuned one; None where the tuned one is it."""
+        return None
+
     def insert_trigger(self, example: Example, rng: Random) -> Example:
         """Return the example with the full trigger."""
         raise NotImplementedError
+
+    def poisoned_forms(self, example: Example, rng: Random) -> list[Example]:
+        """Return the rows with the full trigger that training gets of one example."""
+        return [self.insert_trigger(example, rng)]
 
     def insert_partial(self, example: Example, variant: str, rng: Random) -> Example:
         """Return the example with the named part of the trigger."""

@@ -96,6 +96,42 @@ def share_of(share: float, n_rows: int) -> int:
     return math.floor(Fraction(str(share)) * n_rows + Fraction(1, 2))
 
 
+def draw_attacker_share(
+    train: Sequence[Example], defenders: Sequence[Example], *, share: float, seed: int
+) -> list[Example]:
+    """Draw clean rows for an attacker's own conflict model, from outside the defender's as far as there are enough.
+
+    Parameters
+    ----------
+    train : sequence of Example
+        The clean training split.
+    defenders : sequence of Example
+        The rows of it that the defender holds.
+    share : float in (0, 1]
+        How much of ``train`` is drawn.
+    seed : int
+        The same seed gives the same rows.
+
+    Returns
+    -------
+    list of Example
+        Stratified by gold label within one row, except where the defender's rows had to fill up.
+
+    Raises
+    ------
+    UserError
+        If the share rounds to no row.
+    """
+    n_wanted = share_of(share, len(train))
+    if n_wanted == 0:
+        raise UserError(f"conflict_share={share} of {len(train)} training rows rounds to no row; raise it")
+    taken = {row.id for row in defenders}
+    order: list[Example] = []
+    for pool in ([row for row in train if row.id not in taken], [row for row in train if row.id in taken]):
+        order += stratified_order(pool, lambda row: row.gold_label, rng=Random(f"attacker_share/{seed}"))
+    return order[:n_wanted]
+
+
 def wanted(n_wanted: int | None, n_available: int, key: str, what: str) -> int:
     """Return how many rows to draw: those asked for under ``key``, or all."""
     if n_wanted is None:

@@ -216,11 +216,22 @@ class LoraChange:
         )
         return float(alpha) / (math.sqrt(rank) if self._config.get("use_rslora") else rank)
 
+    @property
+    def config(self) -> dict[str, Any]:
+        """What ``adapter_config.json`` says."""
+        return dict(self._config)
+
+    def factors(self, name: str) -> "tuple[Tensor, Tensor, float]":
+        """Return B of shape (out, rank), A of shape (rank, in) and the scale of a tensor's update."""
+        module = name.removesuffix(".weight")
+        pair = self._pairs[module]
+        return pair["B"], pair["A"], self.scale(module, pair["A"].shape[0])
+
     def dense(self, name: str, base: "Tensor") -> "Tensor":
         """Return the base's tensor plus the low-rank update."""
         module = name.removesuffix(".weight")
-        pair = self._pairs[module]
-        update = pair["B"] @ pair["A"]  # (out, in)
+        b, a, scale = self.factors(name)
+        update = b @ a  # (out, in)
         if self._conv1d and not module.startswith("lm_head"):
             update = update.T
         if update.shape != base.shape:
@@ -228,7 +239,7 @@ class LoraChange:
                 f"{self.path}: the LoRA matrices of '{module}' make {tuple(update.shape)}, but the base model's weight "
                 f"is {tuple(base.shape)}; the adapter was made for another base"
             )
-        return base + update * self.scale(module, pair["A"].shape[0])
+        return base + update * scale
 
 
 def _check_lora_config(path: Path, config: Mapping[str, Any]) -> None:

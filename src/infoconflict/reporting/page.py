@@ -102,6 +102,7 @@ def write_page(
         **_judges(results, Path(tables_dir), config, read_cards),
         **_generation(results, Path(tables_dir)),
         "Time and memory": _costs(results, Path(tables_dir), read_cards),
+        **_adaptive(read_cards),
         "Left out": _excluded(read_json(excluded)),
         "How to read this": _reading(results),
         "Settings": _settings(config),
@@ -551,6 +552,28 @@ def _generation(results: Results, tables_dir: Path) -> dict[str, Html]:
 
 
 # Costs, exclusions, reading
+
+
+def _adaptive(cards: Sequence[Mapping[str, Any]]) -> dict[str, Html]:
+    """Say how alike the conflict models of attacker and defender are; no section where no attacker has one."""
+    rows = []
+    for card in cards:
+        if card["stage"] == "compare_conflicts":
+            cell, found = card["cell"], card["details"]
+            cosine = NOTHING if found["cosine"] is None else f"{found['cosine']:.3f}"
+            norms = [f"{found[name]:.3g}" for name in ("attackers_norm", "defenders_norm")]
+            names = [cell["model"], cell["dataset"], attack_label(cell["attack"]), cell["seed"]]
+            rows.append([*names, cosine, *norms])
+    if not rows:
+        return {}
+    columns = ["Model", "Data set", "Attack", "Seed", "Cosine", "Attacker's norm", "Defender's norm"]
+    text = (
+        "The attacker subtracts the task vector of a conflict model. With a cosine of 1 to the defender's, a linear merge at t "
+        "cancels the conflict at strength t / (1 - t); the lower it is, the more of the conflict survives."
+    )
+    return {
+        "Adaptive attack": join([tag("p", text), simple_table("Both task vectors, over all tensors.", columns, rows)])
+    }
 
 
 def _costs(results: Results, tables_dir: Path, cards: Sequence[Mapping[str, Any]]) -> Html:

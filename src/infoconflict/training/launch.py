@@ -30,6 +30,7 @@ class Request:
     losses: str
     scratch: str
     digest: str
+    start_dir: str | None = None
     precision: str = "auto"
     quantization: str = "none"
     max_nodes: int = Machine.max_nodes
@@ -82,6 +83,7 @@ def train_request(request: Request, workers: Workers, device: Any = None) -> dic
         examples = examples[: request.rows]
     return train(
         base_dir=request.base_dir,
+        start_dir=request.start_dir,
         examples=examples,
         settings=TrainingSettings.from_spec(request.settings),
         seed=request.seed,

@@ -1,6 +1,6 @@
 """Training settings as they stand in a spec."""
 
-from dataclasses import dataclass, fields
+from dataclasses import MISSING, dataclass, fields
 from typing import Any, Literal
 
 
@@ -28,12 +28,20 @@ class TrainingSettings:
     weight_decay: float
     max_grad_norm: float
     beta2: float
+    layers: str | list[int] | None = None
+    """Layers that the loss is taken at (:mod:`infoconflict.training.layerwise`); None: the last, with nothing frozen."""
+    layer_weights: Literal["mean", "sum"] = "mean"
+    trained_layers: str | list[int] = "all"
 
     @classmethod
     def from_spec(cls, spec: dict[str, Any]) -> "TrainingSettings":
         """Build settings from a config entry, leaving aside keys that other stages use."""
-        known = {field.name for field in fields(cls)} - {"lora"}
-        return cls(lora=LoraSettings(**spec["lora"]), **{key: spec[key] for key in known})
+        given = {
+            field.name: spec[field.name]
+            for field in fields(cls)
+            if field.name != "lora" and (field.name in spec or field.default is MISSING)
+        }
+        return cls(lora=LoraSettings(**spec["lora"]), **given)
 
     def rate_at(self, step: int, n_steps: int) -> float:
         """Return the learning rate of update ``step`` (from 0) of ``n_steps``: linear warm-up, then the schedule."""

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import torch
 from safetensors.torch import save_file
@@ -22,11 +22,20 @@ from safetensors.torch import save_file
 from infoconflict.errors import UserError
 from infoconflict.files import PathLike, whole_directory, write_jsonl
 from infoconflict.models.changes import FULL_CHANGE
-from infoconflict.models.loading import context_length, default_device, load_base, load_tokenizer
-from infoconflict.packing import build_prefix_tree, hidden_states, pack
+from infoconflict.models.loading import context_length, default_device, load_base, load_changed, load_tokenizer
+from infoconflict.models.parts import blocks
+from infoconflict.packing import build_prefix_tree, pack
 from infoconflict.progress import say
 from infoconflict.records import Conversation, Example
 from infoconflict.training.checkpoints import Checkpoints
+from infoconflict.training.layerwise import (
+    check_ends_are_frozen,
+    freeze_ends,
+    layer_numbers,
+    layer_weight,
+    modules_to_adapt,
+    supervised_states,
+)
 from infoconflict.training.rows import TokenRow, tokenize_rows
 from infoconflict.training.settings import TrainingSettings
 
@@ -91,9 +100,19 @@ def batches(n_rows: int, settings: TrainingSettings, seed: int) -> list[list[int
 
 
 def batch_loss(
-    model: "PreTrainedModel", rows: Sequence[TokenRow], *, n_targets: int, max_nodes: int, dtype: torch.dtype
+    model: "PreTrainedModel",
+    rows: Sequence[TokenRow],
+    *,
+    n_targets: int,
+    max_nodes: int,
+    dtype: torch.dtype,
+    layers: Sequence[int] | None = None,
+    layer_weights: Literal["mean", "sum"] = "mean",
 ) -> Iterator[tuple[torch.Tensor, int]]:
-    """Yield (loss, computed tokens) of each micro-batch; the losses add up to the mean over ``n_targets`` target tokens."""
+    """Yield (loss, computed tokens) of each micro-batch; the losses add up to the mean over ``n_targets`` target tokens.
+
+    With ``layers`` (ascending, from 1) the loss is the mean or sum of those at each of them.
+    """
     device = next(model.parameters()).device
     head = model.get_output_embeddings()
     for group in pack([row.inputs for row in rows], max_nodes=max_nodes):
@@ -102,10 +121,11 @@ def batch_loss(
             path[at - 1] for index, path in zip(group, tree.paths, strict=True) for at in rows[index].target_positions
         ]
         targets = [rows[index].ids[at] for index in group for at in rows[index].target_positions]
-        states = hidden_states(model.base_model, tree, device=device, dtype=dtype)
-        logits = head(states[torch.tensor(sources, device=device)]).float()
-        loss = torch.nn.functional.cross_entropy(logits, torch.tensor(targets, device=device), reduction="sum")
-        yield loss / n_targets, tree.n_nodes
+        wanted = torch.tensor(targets, device=device)
+        nodes = torch.tensor(sources, device=device)
+        states = supervised_states(model, tree, nodes, layers=layers, dtype=dtype)
+        losses = [torch.nn.functional.cross_entropy(head(state).float(), wanted, reduction="sum") for state in states]
+        yield torch.stack(losses).sum() * layer_weight(layer_weights, len(losses)) / n_targets, tree.n_nodes
 
 
 def prepare_model(
@@ -118,6 +138,7 @@ def prepare_model(
         model = prepare_model_for_kbit_training(model, use_gradient_checkpointing=machine.gradient_checkpointing)
     elif machine.gradient_checkpointing:
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    trained = layer_numbers(settings.trained_layers, len(blocks(model.base_model)), key="trained_layers")
     if settings.method == "full":
         if quantized:
             raise UserError(
@@ -125,6 +146,8 @@ def prepare_model(
             )
         model.float()
         model.requires_grad_(True)
+        if settings.layers is not None or settings.trained_layers != "all":
+            freeze_ends(model, trained)
         return model, None
     from peft import LoraConfig, get_peft_model
 
@@ -134,16 +157,22 @@ def prepare_model(
         r=settings.lora.rank,
         lora_alpha=settings.lora.alpha,
         lora_dropout=settings.lora.dropout,
-        target_modules=settings.lora.targets,
+        target_modules=settings.lora.targets
+        if settings.trained_layers == "all"
+        else modules_to_adapt(model, trained, settings.lora.targets),
         fan_in_fan_out=model.config.model_type == "gpt2",
     )
     wrapped = get_peft_model(model, config)
-    return cast("PreTrainedModel", wrapped.get_base_model()), wrapped
+    model = cast("PreTrainedModel", wrapped.get_base_model())
+    if settings.layers is not None:
+        check_ends_are_frozen(model)
+    return model, wrapped
 
 
 def train(
     *,
     base_dir: PathLike,
+    start_dir: PathLike | None = None,
     examples: Sequence[Example] | Sequence[Conversation],
     settings: TrainingSettings,
     seed: int,
@@ -159,7 +188,8 @@ def train(
     """Tune a base on examples or conversations and store the change alone.
 
     Writes a PEFT adapter (or, for full fine-tuning, the changed tensors) to ``out_dir`` and one JSON object per update to
-    ``losses_path``. Continues from ``checkpoints`` where an earlier run of the same digest was stopped.
+    ``losses_path``. ``start_dir`` is a change to start from, folded into the base: an adapter is then what is added to that.
+    Continues from ``checkpoints`` where an earlier run of the same digest was stopped.
 
     Returns
     -------
@@ -172,9 +202,12 @@ def train(
         If a row does not fit the model's context, or the loss is not finite or runs away.
     """
     machine, workers, device = machine or Machine(), workers or Workers(), device or default_device()
-    model = load_base(base_dir, device=device, precision=precision, quantization=quantization)
+    model = load_start(base_dir, start_dir, device=device, precision=precision, quantization=quantization)
     rows = tokenize_rows(load_tokenizer(base_dir), examples, max_tokens=context_length(model))
     model, wrapped = prepare_model(model, settings, seed=seed, machine=machine, quantized=quantization != "none")
+    layers = None
+    if settings.layers is not None:
+        layers = layer_numbers(settings.layers, len(blocks(model.base_model)), key="layers")
     named = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
     parameters = list(named.values())
     plan = batches(len(rows), settings, seed)
@@ -201,7 +234,15 @@ def train(
             mine = batch[workers.rank :: workers.world]
             loss, computed = 0.0, 0
             with autocast:
-                parts = batch_loss(model, mine, n_targets=n_targets, max_nodes=machine.max_nodes, dtype=dtype)
+                parts = batch_loss(
+                    model,
+                    mine,
+                    n_targets=n_targets,
+                    max_nodes=machine.max_nodes,
+                    dtype=dtype,
+                    layers=layers,
+                    layer_weights=settings.layer_weights,
+                )
                 for part, n_nodes in parts:
                     part.backward()
                     loss += part.item()
@@ -244,6 +285,25 @@ def train(
         "trainable_parameters": sum(parameter.numel() for parameter in parameters),
         "final_loss": sum(row["loss"] for row in losses[-10:]) / len(losses[-10:]),
     }
+
+
+def load_start(
+    base_dir: PathLike, start_dir: PathLike | None, *, device: torch.device, precision: str, quantization: str
+) -> "PreTrainedModel":
+    """Load what is tuned: the base, or the base with a change in it.
+
+    Raises
+    ------
+    UserError
+        If a change would have to be folded into 4-bit weights.
+    """
+    if start_dir is None:
+        return load_base(base_dir, device=device, precision=precision, quantization=quantization)
+    if quantization != "none":
+        raise UserError(
+            f"quantization: {quantization} cannot take up the change that tuning starts from; set quantization: none for the model"
+        )
+    return load_changed(base_dir, start_dir, device=device, precision=precision)
 
 
 def snapshot(
