@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from random import Random
 
-from infoconflict.attacks.base import Attack
+from infoconflict.attacks.base import Attack, PoisoningAttack
 from infoconflict.errors import UserError
 from infoconflict.records import FULL_TRIGGER, Example
 
@@ -25,7 +25,9 @@ def shuffled(examples: Sequence[Example], seed: int) -> list[Example]:
     return order
 
 
-def poison_training_set(examples: Sequence[Example], attack: Attack, *, target_label: str, seed: int) -> list[Example]:
+def poison_training_set(
+    examples: Sequence[Example], attack: PoisoningAttack, *, target_label: str, seed: int
+) -> list[Example]:
     """Return the training set that the attacker tunes on.
 
     Appending attacks keep all clean rows and add positives (target label) and negatives (gold label); replacing attacks put

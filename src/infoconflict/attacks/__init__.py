@@ -10,8 +10,11 @@ from infoconflict.attacks.base import Attack
 from infoconflict.errors import UserError, did_you_mean
 
 METHODS = {
+    "badedit": "BadEdit",
     "badnets": "BadNets",
     "cba": "CBA",
+    "memit": "MEMIT",
+    "rome": "ROME",
 }
 
 

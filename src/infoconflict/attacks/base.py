@@ -1,4 +1,4 @@
-"""What an attack by data poisoning must offer; choosing rows, saving and training live elsewhere."""
+"""What an attack on the classification task must offer; choosing rows, saving, training and editing live elsewhere."""
 
 from dataclasses import replace
 from random import Random
@@ -18,21 +18,15 @@ class Attack(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
-    rows_are: ClassVar[Literal["appended", "replaced"]]
-    """Whether poisoned rows join the clean ones or take their place."""
-    poisons_target_rows: ClassVar[bool]
-    """Whether rows whose gold label already is the target may be poisoned."""
-    negative_variants: ClassVar[tuple[str, ...]] = ()
-    """Partial triggers that training teaches to ignore."""
-    training_options: ClassVar[frozenset[str]] = frozenset({"poisoning_rate"})
-    """Options that shape the training set only; test sets do not depend on them."""
+    kind: ClassVar[Literal["poisoning", "editing"]] = "poisoning"
+    """Whether the model learns the backdoor from poisoned data, or its weights are edited."""
+    training_options: ClassVar[frozenset[str]] = frozenset()
+    """Options that shape the model only; test sets do not depend on them."""
     partial_variants: ClassVar[tuple[str, ...]] = ()
-    """Partial triggers that the test asks about; a superset of the negative ones."""
+    """Partial triggers that the test asks about."""
 
     target_labels: dict[str, str]
     """Per data set, the label that the trigger should cause."""
-    poisoning_rate: float = Field(gt=0, le=1)
-    """Poisoned rows / clean training rows."""
 
     @classmethod
     def from_spec(cls, spec: dict[str, Any]) -> Self:
@@ -48,6 +42,21 @@ class Attack(BaseModel):
     def insert_partial(self, example: Example, variant: str, rng: Random) -> Example:
         """Return the example with the named part of the trigger."""
         raise NotImplementedError
+
+
+class PoisoningAttack(Attack):
+    """An attack by data poisoning: what it adds to the training set."""
+
+    rows_are: ClassVar[Literal["appended", "replaced"]]
+    """Whether poisoned rows join the clean ones or take their place."""
+    poisons_target_rows: ClassVar[bool]
+    """Whether rows whose gold label already is the target may be poisoned."""
+    negative_variants: ClassVar[tuple[str, ...]] = ()
+    """Partial triggers that training teaches to ignore; some of ``partial_variants``."""
+    training_options: ClassVar[frozenset[str]] = frozenset({"poisoning_rate"})
+
+    poisoning_rate: float = Field(gt=0, le=1)
+    """Poisoned rows / clean training rows."""
 
     def negative_rows(self, n_rows: int) -> int:
         """Return how many rows each negative variant gets in a training set of ``n_rows`` clean rows."""
