@@ -32,7 +32,7 @@ def lively(folder: Path) -> torch.nn.Module:
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             if parameter.dim() == 2 and "wte" not in name and "wpe" not in name and "embed" not in name:
-                parameter.mul_(4)
+                parameter.mul_(12)
     return model
 
 
