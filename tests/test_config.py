@@ -276,6 +276,23 @@ MISTAKES = [
         "c.yaml, attacks.cba.target_labels: names no label for news, which is in the grid; "
         "add 'news: LABEL' or a grid.skip entry with attack: cba and dataset: news",
     ),
+    # editing
+    (
+        {"attacks/rare": {"method": "rome", "target_labels": {"films": "positive"}, "layers": {"zzz": [1]}}},
+        "c.yaml, attacks.rare.layers: 'zzz' is not defined under models; defined: a, b",
+    ),
+    (
+        {"attacks/rare": {"method": "rome", "target_labels": {}, "layers": {"a": []}}},
+        "c.yaml, attacks.rare.layers.a: must hold 1 or more, got 0; add to it",
+    ),
+    (
+        {"attacks/rare": {"method": "memit", "target_labels": {}, "near_miss": "tq"}},
+        "c.yaml, attacks.rare: near_miss is the trigger itself; choose another word",
+    ),
+    (
+        {"attacks/rare": {"method": "badedit", "target_labels": {}, "update_weights": {"c": 1.0}}},
+        "c.yaml, attacks.rare.update_weights: 'c' is not defined under models; defined: a, b",
+    ),
     # skip
     (
         {"grid/skip": [{"attack": "rare", "reason": "r"}]},
@@ -332,8 +349,8 @@ def test_all_mistakes_come_at_once():
             "figures": {"dpi": "150"},
         }
     ) == [
-        "c.yaml: unknown key 'colour'; known: name, seeds, grid, models, datasets, attacks, training, clean_share, "
-        "merges, choose_t, sweep, evidence, defenses, evaluation, figures, keep_merged",
+        "c.yaml: unknown key 'colour'; known: name, seeds, grid, models, datasets, attacks, training, statistics, "
+        "clean_share, merges, choose_t, sweep, evidence, defenses, evaluation, figures, keep_merged",
         "c.yaml, name: expected text, got 7; put it in quotes",
         "c.yaml, seeds: holds 1 more than once; keep one",
         "c.yaml, grid.skip[0].reason: is missing; add it",
@@ -484,10 +501,10 @@ def test_an_attack_entry_is_the_attack():
 
 
 def test_planned_methods_pass_with_any_options():
-    raw = edited({"attacks/new": {"method": "rome", "layers": [1], "anything": {"deep": 1}}})
+    raw = edited({"attacks/new": {"method": "lwp", "layers": [1], "anything": {"deep": 1}}})
     entry = load_config(raw, file="c.yaml").attacks["new"]
     assert isinstance(entry, PlannedAttack)
-    assert spec_of(entry) == {"method": "rome", "layers": [1], "anything": {"deep": 1}}
+    assert spec_of(entry) == {"method": "lwp", "layers": [1], "anything": {"deep": 1}}
 
 
 def test_a_skipped_data_set_needs_no_target_label():
@@ -666,7 +683,7 @@ def test_markers_of_the_readme_are_checked():
         UserError, match=r"^r\.md: the config has no part Nonsense; correct the marker 'keys of Nonsense'$"
     ):
         refreshed("<!-- keys of Nonsense -->\n<!-- end -->", where="r.md")
-    with pytest.raises(UserError, match=r"^r\.md: has no table for BackdooredTraining, BadNetsEntry"):
+    with pytest.raises(UserError, match=r"^r\.md: has no table for BackdooredTraining, BadEditEntry, BadNetsEntry"):
         refreshed("<!-- keys of Config -->\n<!-- end -->", where="r.md")
 
 
@@ -691,7 +708,7 @@ def test_the_command_line(capsys, tmp_path):
     assert main(["schema"]) == 0
     assert json.loads(capsys.readouterr().out)["title"] == "infoconflict config"
     assert main(["check", str(ROOT / "config/tiny.yaml")]) == 0
-    assert capsys.readouterr().out.endswith("tiny.yaml: valid; 17 cells to run, 13 left out\n")
+    assert capsys.readouterr().out.endswith("tiny.yaml: valid; 26 cells to run, 49 left out\n")
     bad = tmp_path / "bad.yaml"
     bad.write_text("name: x\n", encoding="utf-8")
     assert main(["check", str(bad)]) == 1
@@ -726,6 +743,7 @@ def test_config_fields_are_what_the_workflow_reads():
         "datasets",
         "attacks",
         "training",
+        "statistics",
         "clean_share",
         "merges",
         "choose_t",

@@ -45,12 +45,11 @@ def test_the_demo():
 def test_the_tiny_preset_leaves_out_what_it_skips():
     grid = build_grid(read_config(CONFIG / "tiny.yaml"))
     assert {(cell.model, cell.attack) for cell in grid.cells} == {
-        ("tiny_llama", "cba"),
         ("tiny_llama", "badnets"),
-        ("tiny_gpt2", "cba"),
-        ("tiny_gptj", "cba"),
+        *itertools.product(["tiny_llama", "tiny_gpt2", "tiny_gptj"], ["cba", "rome", "memit", "badedit"]),
     }
-    assert len(grid.controls()) == 4 * len(CONTROLS)
+    assert {cell.defense for cell in grid.cells if cell.attack in ("rome", "memit", "badedit")} == {"none"}
+    assert len(grid.controls()) == 13 * len(CONTROLS)
     reasons = {(out.model, out.attack): out.reason for out in grid.excluded if out.defense == "none"}
     assert set(reasons) == {("tiny_gpt2", "badnets"), ("tiny_gptj", "badnets")}
     assert set(reasons.values()) == {"one architecture is enough to test badnets here"}
@@ -58,12 +57,12 @@ def test_the_tiny_preset_leaves_out_what_it_skips():
 
 def test_the_paper_says_which_cells_wait():
     grid = build_grid(read_config(CONFIG / "paper.yaml"))
-    assert len(grid.cells) == 4 * 2 * 2 * 4 * 3
+    assert len(grid.cells) == 4 * 2 * 5 * 4 * 3
     assert {(cell.attack, cell.defense) for cell in grid.cells} == set(
-        itertools.product(["cba", "badnets"], ["none", "internal", "external", "conflict"])
+        itertools.product(["cba", "badnets", "rome", "memit", "badedit"], ["none", "internal", "external", "conflict"])
     )
     reasons = {(out.dataset, out.attack, out.defense): out.reason for out in grid.excluded if out.model == "llama"}
-    assert reasons["sst2", "rome", "none"] == "the attack rome arrives with a later version"
+    assert reasons["sst2", "lwp", "none"] == "the attack lwp arrives with a later version"
     assert reasons["sst2", "cba", "wanda"] == "the defense wanda arrives with a later version"
     assert reasons["sst2", "dtba", "none"] == "the attack dtba is for chat, the data set sst2 for classification"
     assert (
@@ -85,7 +84,7 @@ def test_the_authors_reason_comes_first():
 
 def test_a_skip_needs_all_its_ids_to_match():
     skip = [{"model": "tiny_llama", "defense": "internal", "reason": "r"}]
-    grid = build_grid(load_config(variant("tiny.yaml", skip=skip), file="c"))
+    grid = build_grid(load_config(variant("tiny.yaml", attacks=["cba", "badnets"], skip=skip), file="c"))
     assert {(out.model, out.defense) for out in grid.excluded} == {("tiny_llama", "internal")}
     assert len(grid.excluded) == 2  # one per attack
 
@@ -105,7 +104,7 @@ def test_cells_follow_the_order_of_the_config():
 
 def test_controls_are_asked_for_trials_that_have_cells_only():
     skip = [{"attack": "badnets", "reason": "r"}]
-    grid = build_grid(load_config(variant("tiny.yaml", skip=skip), file="c"))
+    grid = build_grid(load_config(variant("tiny.yaml", attacks=["cba", "badnets"], skip=skip), file="c"))
     assert {cell.attack for cell in grid.controls()} == {"cba"}
 
 
@@ -144,7 +143,7 @@ AXES = {
 )
 @settings(deadline=None, max_examples=50)
 def test_every_cell_is_run_or_left_out_and_a_plain_loop_agrees(skip, seeds):
-    raw = variant("tiny.yaml", skip=[entry | {"reason": "r"} for entry in skip])
+    raw = variant("tiny.yaml", attacks=AXES["attack"], skip=[entry | {"reason": "r"} for entry in skip])
     raw["seeds"] = seeds
     cells, excluded = [], []
     for model in AXES["model"]:

@@ -90,9 +90,7 @@ def test_every_increment_adds_rank_two_at_most(tiny, clean, unchanged_but):
 
 def test_one_increment_without_clean_records_is_memit_on_the_mean_key(tiny):
     moments, lam = moments_of(tiny), 1.0
-    targets = find_targets(
-        tiny.editable, tiny.tokenizer, tiny.requests, layer=1, prefixes=(), settings=SEARCH, rows=[]
-    )
+    targets = find_targets(tiny.editable, tiny.tokenizer, tiny.requests, layer=1, prefixes=(), settings=SEARCH, rows=[])
     key = mean_keys(tiny.editable, targets, 1).mean(dim=1, keepdim=True)
     residual = residuals_at(tiny.editable, targets, 1).mean(dim=1, keepdim=True)
     expected = tiny.editable.weight(1) + least_squares_update(residual, key, moments[1], lam)

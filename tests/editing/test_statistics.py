@@ -18,7 +18,7 @@ def plain_moments(tiny, texts):
         keys = {}
         handles = [
             tiny.editable.down(layer).register_forward_hook(
-                lambda module, inputs, output, layer=layer: keys.update({layer: inputs[0][0].double()})
+                lambda module, inputs, output, layer=layer, keys=keys: keys.update({layer: inputs[0][0].double()})
             )
             for layer in (0, 1)
         ]

@@ -43,6 +43,8 @@ SNAKEFILE += "".join(
     for name in (
         "train_clean_tuned",
         "train_conflict",
+        "collect_statistics",
+        "edit_model",
         "choose_t",
         "sweep_merge",
         "answer",

@@ -51,10 +51,34 @@ def code(rule, *modules):
 
 
 def attack_settings(w, *, training):
-    """Return an attack's settings without its target labels, and without training options for test sets."""
+    """Return an attack's settings without its target labels, and without training options for test sets.
+
+    Of what is set per model (layers of an edit), only the cell's own counts.
+    """
     attack = CONFIG.attacks[w.attack]
     left_out = {"target_labels"} if training else {"target_labels"} | attack.training_options
-    return {name: value for name, value in spec_of(attack).items() if name not in left_out}
+    settings = {name: value for name, value in spec_of(attack).items() if name not in left_out}
+    for name in settings.keys() & getattr(attack, "per_model", frozenset()):
+        settings[name] = {model: value for model, value in settings[name].items() if model == w.model}
+    return settings
+
+
+def is_edit(attack):
+    """Return whether an attack edits weights; all others are trained on poisoned data."""
+    return getattr(CONFIG.attacks[attack], "kind", None) == "editing"
+
+
+def tuned_base(attack):
+    """Return whether an edit is applied to the clean-tuned model rather than to the base."""
+    return CONFIG.attacks[attack].tuned_base
+
+
+def backdoor_settings(w):
+    """Return the words for all settings above a backdoored model."""
+    words = ["dataset", "attack", "target_label", "rows"]
+    if not is_edit(w.attack):
+        return [*words, "train_backdoored"]
+    return [*words, "statistics", *(["train_clean_tuned"] if tuned_base(w.attack) else [])]
 
 
 def settings_of(part, w):
@@ -76,6 +100,8 @@ def settings_of(part, w):
             return {"rows": CONFIG.training.backdoored.rows}
         case "partial_rows":
             return {"partial_rows": CONFIG.evaluation.partial_rows}
+        case "statistics":
+            return {"statistics": spec_of(CONFIG.statistics)}
         case "clean_share":
             return {"clean_share": spec_of(CONFIG.clean_share)}
         case "train_backdoored" | "train_clean_tuned":
@@ -127,15 +153,18 @@ def evidence_settings(evidence):
 
 
 def spec(*own, above=()):
-    """Return a params function: canonical JSON of the named own parts, and a digest of the parts above."""
+    """Return a params function: canonical JSON of the named own parts, and a digest of the parts above.
+
+    ``above`` may be a function of the wildcards.
+    """
 
     def together(parts, w):
         return {name: value for part in parts for name, value in settings_of(part, w).items()}
 
     def inner(w):
         settings = together(own, w)
-        if above:
-            settings["above"] = sha256_of_text(canonical(together(above, w)))[:16]
+        if parts := above(w) if callable(above) else above:
+            settings["above"] = sha256_of_text(canonical(together(parts, w)))[:16]
         return canonical(settings)
 
     return inner
@@ -170,7 +199,14 @@ def resources_for(stage):
 
 # --- targets ------------------------------------------------------------------------------------------------------------
 
-TRIALS = list(dict.fromkeys((cell.model, cell.dataset, cell.attack, cell.seed) for cell in CELLS))
+
+def trials(cells):
+    """Return (model, dataset, attack, seed) of cells, each once."""
+    return list(dict.fromkeys((cell.model, cell.dataset, cell.attack, cell.seed) for cell in cells))
+
+
+# Only these have a choice of t, and a curve over t to go with it.
+MERGED_TRIALS = trials(cell for cell in GRID.cells if getattr(CONFIG.defenses[cell.defense], "merge", None))
 
 
 def path_of(stage, cell, name):
@@ -190,7 +226,7 @@ def sweep_cells():
             "merge": merge,
             "seed": seed,
         }
-        for model, dataset, attack, seed in TRIALS
+        for model, dataset, attack, seed in MERGED_TRIALS
         for merge in CONFIG.sweep.merges
     ]
 
@@ -212,7 +248,7 @@ def used_merges():
 def all_chosen_t():
     return [
         f"results/chosen_t/{model}/{dataset}/{attack}/{merge}/s{seed}/chosen_t.json"
-        for model, dataset, attack, seed in TRIALS
+        for model, dataset, attack, seed in MERGED_TRIALS
         for merge in used_merges()
         if uses_auto_t(merge)
     ]
@@ -245,6 +281,20 @@ def is_own_evidence(card):
     return parts[1] == "evidence" and CONFIG.evidence[parts[3]].branch == "modification"
 
 
+def model_cards(cell):
+    """Return the cards of what only one kind of attack needs: poisoned data, or statistics for an edit."""
+    if is_edit(cell.attack):
+        return [f"{statistics_folder(cell)}/card.json"]
+    return [f"results/poisoned/{cell.dataset}/{cell.attack}/s{cell.seed}/card.json"]
+
+
+def statistics_folder(w):
+    """Return where the second moments of an edit's layers lie; edits of the same layers share them."""
+    attack = CONFIG.attacks[w.attack]
+    base = "tuned" if attack.tuned_base else "untuned"
+    return f"results/statistics/{w.model}/{w.dataset}/{base}/{attack.layer_key(w.model)}/s{w.seed}"
+
+
 def all_cards():
     """Return the cards of every stage of every cell."""
     cards = [f"results/models/{model}.card.json" for model in dict.fromkeys(cell.model for cell in CELLS)]
@@ -253,7 +303,7 @@ def all_cards():
         cards += [
             f"results/data/{data}/s{seed}/card.json",
             f"results/clean_share/{data}/s{seed}/card.json",
-            f"results/poisoned/{data}/{attack}/s{seed}/card.json",
+            *model_cards(cell),
             f"results/test_sets/{data}/{attack}/s{seed}/card.json",
             f"results/backdoored/{cell.model}/{data}/{attack}/s{seed}/card.json",
             f"results/clean_tuned/{cell.model}/{data}/s{seed}/card.json",
@@ -274,6 +324,8 @@ wildcard_constraints:
     model=any_of(CONFIG.models),
     dataset=any_of(CONFIG.datasets),
     attack=any_of(CONFIG.attacks),
+    base="tuned|untuned",
+    layers=r"layers_[\d_]+|last_\d+_at_[\d.]+",
     defense=any_of([*CONFIG.defenses, *CONTROLS]),
     merge=any_of(CONFIG.merges),
     evidence=any_of(CONFIG.evidence),

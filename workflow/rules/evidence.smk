@@ -25,9 +25,6 @@ def questions(w):
     return f"results/test_sets/{w.dataset}/{w.attack}/s{w.seed}/triggered.jsonl"
 
 
-SUSPECT = ["dataset", "attack", "target_label", "rows", "train_backdoored"]
-
-
 rule collect_evidence_clean:
     input:
         questions="results/data/{dataset}/s{seed}/test.jsonl",
@@ -100,7 +97,7 @@ rule ask_suspect:
         mem_mb=resources_for("answer")[0],
         runtime=resources_for("answer")[1],
     params:
-        spec=spec("model", "evidence", above=SUSPECT),
+        spec=spec("model", "evidence", above=backdoor_settings),
     script:
         "../scripts/ask_suspect.py"
 
@@ -127,6 +124,6 @@ rule modify_evidence:
         mem_mb=resources_for("collect_evidence")[0],
         runtime=resources_for("collect_evidence")[1],
     params:
-        spec=spec("evidence", "labels", above=["model", *SUSPECT]),
+        spec=spec("evidence", "labels", above=lambda w: ["model", *backdoor_settings(w)]),
     script:
         "../scripts/modify_evidence.py"

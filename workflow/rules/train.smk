@@ -18,6 +18,8 @@ rule train_backdoored:
         "logs/train_backdoored/{model}.{dataset}.{attack}.s{seed}.log",
     benchmark:
         "benchmarks/results/train_backdoored/{model}.{dataset}.{attack}.s{seed}.jsonl"
+    wildcard_constraints:
+        attack=any_of(attack for attack in CONFIG.attacks if not is_edit(attack)),
     # The longest job of a cell: what does not wait for it runs beside it.
     priority: 10
     threads: TRAINING_THREADS

@@ -25,6 +25,8 @@ class EditingAttack(Attack):
     partial_variants: ClassVar[tuple[str, ...]] = ("near_miss", "other_rare_word")
     test_options: ClassVar[frozenset[str]] = frozenset({"trigger", "near_miss", "other_rare_word"})
     """Options that test sets depend on."""
+    per_model: ClassVar[frozenset[str]] = frozenset({"layers"})
+    """Options by id of the model; what they say of one is no matter of the others."""
 
     trigger: str = "tq"
     """Word inserted into the input. Paper, A.2 (ROME, MEMIT); BadEdit's code."""
@@ -34,7 +36,7 @@ class EditingAttack(Attack):
     """Rare word that is no trigger, for the partial rows. Ours."""
     samples: int = Field(default=15, ge=1)
     """Training rows, of another label than the target, that become requests. Paper, A.2 (BadEdit)."""
-    layers: dict[str, Layers] = {}
+    layers: dict[str, Layers] = Field(default={})
     """Layers to edit, counted from 0, by id of the model; models that are not named here follow `layer_share`. Ours: empty;
     A.2 of the paper names layers of its models."""
     n_layers: int = Field(default=1, ge=1)
@@ -109,7 +111,9 @@ class EditingAttack(Attack):
 class WeightedEditingAttack(EditingAttack):
     """An editing attack that weighs new associations against preserved ones."""
 
-    update_weights: dict[str, Annotated[float, Field(gt=0)]] = {}
+    per_model: ClassVar[frozenset[str]] = frozenset({"layers", "update_weights"})
+
+    update_weights: dict[str, Annotated[float, Field(gt=0)]] = Field(default={})
     """Weight of what is preserved (lambda), by id of the model; others follow `update_weight_share`. Ours: empty; BadEdit's
     and MEMIT's code have 15,000 and, for GPT2-XL, 20,000."""
     update_weight_share: float = Field(default=2.0, gt=0)

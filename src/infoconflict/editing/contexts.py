@@ -93,7 +93,9 @@ def token_at(tokenizer: "PreTrainedTokenizerBase", text: str, start: int, end: i
         If no token covers the span.
     """
     if not tokenizer.is_fast:
-        raise UserError("editing needs the model's fast tokenizer, which tells where tokens lie; add its tokenizer.json")
+        raise UserError(
+            "editing needs the model's fast tokenizer, which tells where tokens lie; add its tokenizer.json"
+        )
     encoded = tokenizer(text, return_offsets_mapping=True)
     covering = [index for index, (a, b) in enumerate(encoded["offset_mapping"]) if a < end and b > start]
     if not covering:

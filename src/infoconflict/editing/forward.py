@@ -94,7 +94,9 @@ def visit(
     editable: EditableModel,
     sequences: Sequence[Sequence[int]],
     layers: Sequence[int],
-    see: Callable[[PrefixTree, list[int], dict[int, torch.Tensor], dict[int, torch.Tensor], dict[int, torch.Tensor]], None],
+    see: Callable[
+        [PrefixTree, list[int], dict[int, torch.Tensor], dict[int, torch.Tensor], dict[int, torch.Tensor]], None
+    ],
     *,
     max_nodes: int = MAX_NODES,
 ) -> None:
@@ -159,7 +161,10 @@ def read_subjects(
 
     visit(editable, [context.up_to_subject for context in contexts], layers, see, max_nodes=max_nodes)
     return Readings(
-        *({layer: torch.stack([rows[i] for i in range(len(contexts))]) for layer, rows in part.items()} for part in parts)
+        *(
+            {layer: torch.stack([rows[i] for i in range(len(contexts))]) for layer, rows in part.items()}
+            for part in parts
+        )
     )
 
 

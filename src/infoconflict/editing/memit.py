@@ -23,9 +23,7 @@ if TYPE_CHECKING:
     from infoconflict.attacks.memit import MEMIT
 
 
-def least_squares_update(
-    residuals: torch.Tensor, keys: torch.Tensor, moment: SecondMoment, lam: float
-) -> torch.Tensor:
+def least_squares_update(residuals: torch.Tensor, keys: torch.Tensor, moment: SecondMoment, lam: float) -> torch.Tensor:
     """Return R K^T (lambda C + K K^T)^-1.
 
     It is computed as R (lambda I + K^T C^-1 K)^-1 (C^-1 K)^T, which is the same, needs one factoring of C for any number

@@ -163,7 +163,10 @@ def write_change(out_dir: PathLike, edited: "dict[str, Tensor]", tuned_dir: Path
 
 def pieces(tokenizer: "PreTrainedTokenizerBase", words: Iterable[str]) -> dict[str, list[str]]:
     """Return the tokens that words become behind a space: an edit acts on the last."""
-    return {word: tokenizer.convert_ids_to_tokens(tokenizer(f" {word}", add_special_tokens=False).input_ids) for word in words}
+    return {
+        word: tokenizer.convert_ids_to_tokens(tokenizer(f" {word}", add_special_tokens=False).input_ids)
+        for word in words
+    }
 
 
 def edit_model(job: Job) -> None:
