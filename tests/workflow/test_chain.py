@@ -1,6 +1,7 @@
 """The tiny config from poison to report: every target is there, and every number leads back to its inputs."""
 
 import csv
+import itertools
 import json
 import re
 from pathlib import Path
@@ -11,6 +12,8 @@ from infoconflict.files import read_jsonl
 from tests.workflow.conftest import Checkout
 
 pytestmark = pytest.mark.workflow
+
+EDITS = ("rome", "memit", "badedit")
 
 
 def cards_of(finished: Checkout) -> list[dict]:
@@ -29,7 +32,9 @@ def test_every_cell_has_its_numbers(finished: Checkout) -> None:
     defenses = ["none", "internal", "external", "conflict", "control_base", "control_conflict", "control_clean_tuned"]
     trials = [("tiny_llama", "cba"), ("tiny_llama", "badnets"), ("tiny_gpt2", "cba"), ("tiny_gptj", "cba")]
     everywhere = {(model, attack, defense) for model, attack in trials for defense in defenses}
-    assert found == everywhere | {("tiny_llama", "cba", "external_rewritten")}
+    undefended = [defense for defense in defenses if defense == "none" or defense.startswith("control_")]
+    edited = set(itertools.product(("tiny_llama", "tiny_gpt2", "tiny_gptj"), EDITS, undefended))
+    assert found == everywhere | edited | {("tiny_llama", "cba", "external_rewritten")}
     for row in rows:
         if int(row["total"]):
             assert float(row["low"]) <= float(row["rate"]) <= float(row["high"])
@@ -44,11 +49,25 @@ def test_merged_weights_are_gone_and_their_recipe_stays(finished: Checkout) -> N
 
 
 def test_a_model_is_stored_as_a_change_of_its_base(finished: Checkout) -> None:
+    adapter = ["adapter_config.json", "adapter_model.safetensors"]
+    # Edits: of the tuned base, and memit's of the base as it is.
+    stored = {"rome": [*adapter, "change.safetensors"], "badedit": [*adapter, "change.safetensors"]}
+    stored["memit"] = ["change.safetensors"]
     for folder in finished.folder.glob("results/backdoored/*/*/*/*/change"):
-        assert sorted(file.name for file in folder.iterdir() if file.name != ".snakemake_timestamp") == [
-            "adapter_config.json",
-            "adapter_model.safetensors",
-        ]
+        found = sorted(file.name for file in folder.iterdir() if file.name != ".snakemake_timestamp")
+        assert found == stored.get(folder.parts[-3], adapter)
+
+
+def test_an_edit_poisons_no_data_and_names_its_statistics(finished: Checkout) -> None:
+    assert not [attack for attack in EDITS if (finished.folder / "results/poisoned/reviews" / attack).exists()]
+    cards = cards_of(finished)
+    moments = {card["outputs"]["moments"] for card in cards if card["stage"] == "collect_statistics"}
+    edits = [card for card in cards if card["stage"] == "edit_model"]
+    assert {(card["cell"]["model"], card["cell"]["attack"]) for card in edits} == set(
+        itertools.product(("tiny_llama", "tiny_gpt2", "tiny_gptj"), EDITS)
+    )
+    assert {card["inputs"]["statistics"] for card in edits} <= moments
+    assert all(("tuned" in card["inputs"]) == (card["cell"]["attack"] != "memit") for card in edits)
 
 
 def test_numbers_lead_back_through_cards(finished: Checkout) -> None:
@@ -56,7 +75,7 @@ def test_numbers_lead_back_through_cards(finished: Checkout) -> None:
     cards = cards_of(finished)
     made = {digest for card in cards for digest in card["outputs"].values()}
     answers = [card for card in cards if card["stage"] == "answer"]
-    assert len(answers) == 29
+    assert len(answers) == 65
     for card in answers:
         assert set(card["inputs"].values()) <= made, card["cell"]
         assert card["cost"]["seconds"] > 0
@@ -115,7 +134,7 @@ def test_rewritten_evidence_is_the_suspects_own(finished: Checkout) -> None:
 def test_page_and_figures_are_there(finished: Checkout) -> None:
     page = (finished.folder / "results/report/index.html").read_text()
     assert "tiny_gptj" in page
-    assert len(list(finished.folder.glob("results/figures/*/*/*/*.png"))) == 16
+    assert len(list(finished.folder.glob("results/figures/*/*/*/*.png"))) == 52
     assert (finished.folder / "results/tables/main.tex").read_text().count("\\toprule") == 1
 
 
@@ -129,4 +148,5 @@ def test_excluded_cells_say_why(finished: Checkout) -> None:
     assert {row["reason"].split(" to ")[0] for row in excluded} == {
         "one architecture is enough",
         "one attack is enough",
+        "edits are tested undefended here",
     }

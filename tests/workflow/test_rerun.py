@@ -18,6 +18,7 @@ REPORT = {"metrics"} | PRESENTATION
 # Answers of merged models need the merged weights, which are temporary: they are made again.
 ANSWERS = {"answer", "merge_models"} | REPORT
 OWN_EVIDENCE = {"ask_suspect", "modify_evidence"}
+EDITED = {"collect_statistics", "edit_model"}
 MERGED = {"choose_t", "sweep_merge"} | ANSWERS
 EVIDENCE = {"collect_evidence_clean", "collect_evidence_triggered"} | ANSWERS
 
@@ -64,7 +65,19 @@ CONFIG_EDITS = {
         at("attacks", "cba", "input_trigger", value="honestly"),
         {"poison_train", "train_backdoored", "poison_test", "collect_evidence_triggered"} | OWN_EVIDENCE | MERGED,
     ),
-    "two values exchanged": (exchange, {"train_backdoored", "train_clean_tuned"} | OWN_EVIDENCE | MERGED),
+    "two values exchanged": (exchange, {"train_backdoored", "train_clean_tuned"} | EDITED | OWN_EVIDENCE | MERGED),
+    "rows of statistics": (at("statistics", "rows", value=50), EDITED | REPORT | {"answer"}),
+    "layers of one edit": (at("attacks", "badedit", "layer_share", value=1.0), EDITED | REPORT | {"answer"}),
+    "layers of an edit in another model": (
+        at("attacks", "badedit", "layers", value={"tiny_llama": [0]}),
+        EDITED | REPORT | {"answer"},
+    ),
+    "samples of an edit": (at("attacks", "rome", "samples", value=3), {"edit_model", "answer"} | REPORT),
+    "trigger of an edit": (
+        at("attacks", "memit", "trigger", value="zq"),
+        {"edit_model", "poison_test", "answer"} | REPORT,
+    ),
+    "an edit of the base as it is": (at("attacks", "rome", "tuned_base", value=False), EDITED | REPORT | {"answer"}),
     "partial rows": (
         at("evaluation", "partial_rows", value=1),
         {"poison_test", "collect_evidence_triggered", "sweep_merge"} | OWN_EVIDENCE | ANSWERS,
@@ -96,7 +109,8 @@ def test_a_new_seed_adds_cells_and_keeps_the_old_ones(finished: Checkout) -> Non
     assert "prepare_model" not in planned
     assert planned["prepare_dataset"] == 1
     assert planned["train_backdoored"] == 4
-    assert planned["answer"] == 29
+    assert planned["edit_model"] == 9
+    assert planned["answer"] == 65
 
 
 def test_a_comment_changes_nothing(finished: Checkout) -> None:
@@ -132,8 +146,10 @@ CODE_EDITS = {
     "merging/choose_t.py": MERGED,
     "merging/mergekit_runner.py": ANSWERS,
     "evidence/textrank.py": OWN_EVIDENCE | EVIDENCE,
-    "training/trainer.py": {"train_backdoored", "train_clean_tuned", "train_conflict"} | OWN_EVIDENCE | MERGED,
-    "poisoning.py": {"poison_train", "poison_test", "train_backdoored", "collect_evidence_triggered"}
+    "training/trainer.py": {"train_backdoored", "train_clean_tuned", "train_conflict"} | EDITED | OWN_EVIDENCE | MERGED,
+    "editing/rome.py": {"edit_model", "answer"} | REPORT,
+    "editing/statistics.py": EDITED | {"answer"} | REPORT,
+    "poisoning.py": {"poison_train", "poison_test", "train_backdoored", "edit_model", "collect_evidence_triggered"}
     | OWN_EVIDENCE
     | MERGED,
 }
@@ -151,6 +167,9 @@ def test_an_attack_is_rerun_alone(finished: Checkout) -> None:
         planned = finished.planned()
     assert planned["poison_train"] == 1
     assert planned["train_backdoored"] == 1
+    with changed(finished.folder / "src/infoconflict/editing/memit.py"):
+        # BadEdit is built on it; ROME is not.
+        assert finished.planned()["edit_model"] == 6
 
 
 def test_failure_after_an_edit_leaves_no_stale_table(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Statistics and edits as the workflow runs them: which texts, which rows become requests, what is stored, the cards."""
+"""An edit as the workflow runs it: which rows become requests, what is stored, the card."""
 
 import importlib
 import shutil
@@ -7,90 +7,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from infoconflict.attacks import load
-from infoconflict.attacks.editing import EditingAttack, layers_of_key
+from infoconflict.attacks.editing import EditingAttack
 from infoconflict.editing.contexts import Request, make_prefixes, request_for
-from infoconflict.editing.modules import EditableModel
-from infoconflict.editing.statistics import load_moments, save_moments, second_moments
+from infoconflict.editing.loading import load_editable
+from infoconflict.editing.statistics import load_moments
 from infoconflict.errors import UserError
 from infoconflict.files import PathLike, whole_directory, write_jsonl
 from infoconflict.jobs import Job
-from infoconflict.models.changes import ADAPTER, ADAPTER_CONFIG, FULL_CHANGE, changed_tensors, read_tensors
-from infoconflict.models.loading import apply_tensors, context_length, default_device, load_base, load_tokenizer
+from infoconflict.models.changes import ADAPTER, ADAPTER_CONFIG, FULL_CHANGE
+from infoconflict.models.loading import load_tokenizer
 from infoconflict.poisoning import row_generator, shuffled
 from infoconflict.progress import say
-from infoconflict.prompts import render_prompt
 from infoconflict.records import FULL_TRIGGER, Example
 
 if TYPE_CHECKING:
     from torch import Tensor
     from transformers import PreTrainedTokenizerBase
-
-MAX_NODES = 1024
-
-
-def load_editable(
-    base_dir: PathLike, change_dir: PathLike | None, *, precision: str, layer_key: str
-) -> tuple[EditableModel, list[int]]:
-    """Load a base and what it was tuned to, and return it with the layers of a key.
-
-    Where the model computes in half precision, the weights of these layers are nevertheless known in full.
-    """
-    model = load_base(base_dir, device=default_device(), precision=precision)
-    tuned = changed_tensors(base_dir, change_dir) if change_dir else {}
-    apply_tensors(model, tuned)
-    editable = EditableModel(model)
-    layers = layers_from(layer_key, editable.depth)
-    names = [editable.weight_name(layer) for layer in layers]
-    exact = read_tensors(base_dir, names) | tuned
-    editable.exact = {name: exact[name] for name in names}
-    return editable, layers
-
-
-def layers_from(key: str, depth: int) -> list[int]:
-    """Return the layers of a key; one that a model lacks is the user's mistake."""
-    try:
-        return layers_of_key(key, depth)
-    except ValueError as error:
-        raise UserError(f"the model has {depth} layers: {error}; correct layers of the attack") from error
-
-
-def collect_statistics(job: Job) -> None:
-    """Measure the second moment of the keys of some layers on clean texts, in one pass."""
-    job.use_threads()
-    editable, layers = load_editable(
-        job.input.base,
-        job.input.get("tuned") or None,
-        precision=job.spec["model"]["precision"],
-        layer_key=job.cell["layers"],
-    )
-    tokenizer = load_tokenizer(job.input.base)
-    if job.input.get("texts"):
-        lines = Path(job.input.texts).read_text(encoding="utf-8").splitlines()
-        texts = [line for line in lines if line.strip()]
-    else:
-        texts = [render_prompt(row.instruction, row.text) for row in Example.read(job.input.train)]
-    texts = texts[: job.spec["statistics"]["rows"]]
-    if not texts:
-        raise UserError("statistics: there is no text to measure; name a file with one text per line")
-    room = context_length(editable.model)
-    sequences = [tokens for text in texts if (tokens := tokenizer(text).input_ids[:room])]
-    moments, n_tokens = second_moments(
-        editable, sequences, layers, max_nodes=int(job.machine.get("max_nodes", MAX_NODES))
-    )
-    if n_tokens < 20 * editable.width:
-        say(
-            f"statistics: {n_tokens} tokens for {editable.width} feed-forward units, fewer than 20 each; "
-            f"the ridge of the attack decides more than it should"
-        )
-    save_moments(job.output.moments, moments, n_tokens)
-    job.card.write(
-        job.output.card,
-        inputs={name: job.input[name] for name in ("base", "tuned", "train", "texts") if job.input.get(name)},
-        outputs={"moments": job.output.moments},
-        rows={"texts": len(sequences)},
-        details={"layers": layers, "width": editable.width, "tokens_per_unit": round(n_tokens / editable.width, 2)},
-        tokens=n_tokens,
-    )
 
 
 def poisoned_requests(

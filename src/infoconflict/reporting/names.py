@@ -35,7 +35,8 @@ _ATTACKS = {
 # Rules in the order of the data flow; a card's stage is the name of its rule.
 _STAGES = (
     *("fetch_package", "prepare_model", "prepare_dataset", "draw_clean_share", "poison_train", "poison_test"),
-    *("train_backdoored", "train_clean_tuned", "train_conflict", "choose_t", "merge_models"),
+    *("train_backdoored", "train_clean_tuned", "train_conflict", "collect_statistics", "edit_model", "choose_t"),
+    "merge_models",
     *("collect_evidence_clean", "collect_evidence_triggered", "answer", "sweep_merge"),
 )
 
