@@ -18,20 +18,21 @@ LAYERS = [
     | {"lineage", "config_errors", "entries", "providers", "judges"},
     {"attacks", "defenses"},
     {"config", "config_docs", "config_references", "config_yaml", "grid", "resources", "jobs"} | {"poisoning"},
-    {"data", "models", "merging", "evidence", "training", "answering", "metrics"} | {"oracle", "judging", "agreement"},
+    {"data", "models", "merging", "evidence", "training", "editing", "answering", "metrics"}
+    | {"oracle", "judging", "agreement"},
     {"reporting"},
 ]
 # What the layers alone do not say.
 FORBIDDEN = {
     # A defense knows neither trigger nor target.
     "merging": {"attacks", "poisoning"},
-    "evidence": {"attacks", "poisoning", "training", "answering"},
+    "evidence": {"attacks", "poisoning", "training", "editing", "answering"},
     "defenses": {"attacks", "poisoning"},
     # A trainer trains what it is given; an attack is data to it.
     "training": {"attacks", "poisoning"},
     # Every metric comes from answers, without a model; so do tables and figures.
-    "metrics": {"models", "answering", "training", "merging", "evidence", "data"},
-    "reporting": {"models", "answering", "training", "merging", "data"},
+    "metrics": {"models", "answering", "training", "editing", "merging", "evidence", "data"},
+    "reporting": {"models", "answering", "training", "editing", "merging", "data"},
 }
 HEAVY = {
     "torch",

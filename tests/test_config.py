@@ -312,6 +312,23 @@ MISTAKES = [
         "c.yaml, attacks.cba.target_labels: names no label for news, which is in the grid; "
         "add 'news: LABEL' or a grid.skip entry with attack: cba and dataset: news",
     ),
+    # editing
+    (
+        {"attacks/rare": {"method": "rome", "target_labels": {"films": "positive"}, "layers": {"zzz": [1]}}},
+        "c.yaml, attacks.rare.layers: 'zzz' is not defined under models; defined: a, b",
+    ),
+    (
+        {"attacks/rare": {"method": "rome", "target_labels": {}, "layers": {"a": []}}},
+        "c.yaml, attacks.rare.layers.a: must hold 1 or more, got 0; add to it",
+    ),
+    (
+        {"attacks/rare": {"method": "memit", "target_labels": {}, "near_miss": "tq"}},
+        "c.yaml, attacks.rare: near_miss is the trigger itself; choose another word",
+    ),
+    (
+        {"attacks/rare": {"method": "badedit", "target_labels": {}, "update_weights": {"c": 1.0}}},
+        "c.yaml, attacks.rare.update_weights: 'c' is not defined under models; defined: a, b",
+    ),
     # skip
     (
         {"grid/skip": [{"attack": "rare", "reason": "r"}]},
@@ -368,8 +385,8 @@ def test_all_mistakes_come_at_once():
             "figures": {"dpi": "150"},
         }
     ) == [
-        "c.yaml: unknown key 'colour'; known: name, seeds, grid, models, datasets, attacks, training, clean_share, "
-        "merges, choose_t, sweep, evidence, defenses, evaluation, figures, keep_merged",
+        "c.yaml: unknown key 'colour'; known: name, seeds, grid, models, datasets, attacks, training, statistics, "
+        "clean_share, merges, choose_t, sweep, evidence, defenses, evaluation, figures, keep_merged",
         "c.yaml, name: expected text, got 7; put it in quotes",
         "c.yaml, seeds: holds 1 more than once; keep one",
         "c.yaml, grid.skip[0].reason: is missing; add it",
@@ -520,10 +537,10 @@ def test_an_attack_entry_is_the_attack():
 
 
 def test_planned_methods_pass_with_any_options():
-    raw = edited({"attacks/new": {"method": "rome", "layers": [1], "anything": {"deep": 1}}})
+    raw = edited({"attacks/new": {"method": "lwp", "layers": [1], "anything": {"deep": 1}}})
     entry = load_config(raw, file="c.yaml").attacks["new"]
     assert isinstance(entry, PlannedAttack)
-    assert spec_of(entry) == {"method": "rome", "layers": [1], "anything": {"deep": 1}}
+    assert spec_of(entry) == {"method": "lwp", "layers": [1], "anything": {"deep": 1}}
 
 
 def test_a_skipped_data_set_needs_no_target_label():
@@ -762,6 +779,7 @@ def test_config_fields_are_what_the_workflow_reads():
         "datasets",
         "attacks",
         "training",
+        "statistics",
         "clean_share",
         "merges",
         "choose_t",

@@ -69,7 +69,7 @@ def test_the_paper_says_which_cells_wait():
         itertools.product(["cba", "badnets", "lwp", "adaptive_cba"], ["none", "internal", "external", "conflict"])
     )
     reasons = {(out.dataset, out.attack, out.defense): out.reason for out in grid.excluded if out.model == "llama"}
-    assert reasons["sst2", "rome", "none"] == "the attack rome arrives with a later version"
+    assert reasons["sst2", "lwp", "none"] == "the attack lwp arrives with a later version"
     assert reasons["sst2", "cba", "wanda"] == "the defense wanda arrives with a later version"
     assert reasons["sst2", "dtba", "none"] == "the attack dtba is for chat, the data set sst2 for classification"
     assert (

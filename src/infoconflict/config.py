@@ -541,6 +541,17 @@ class TrainingStages(Entry):
     """The defender's conflict model, tuned on the clean share."""
 
 
+class Statistics(Entry):
+    """Clean texts on which attacks by editing learn what a layer should go on doing (the second moment of its inputs)."""
+
+    texts: Line | None = None
+    """File with one text per line, from the working directory; null: the prompts of the data set's training rows. Ours: the
+    code of ROME, MEMIT and BadEdit has 100,000 articles of Wikipedia."""
+    rows: Count | None = 2000
+    """Texts at most, from the beginning; null: all. Twenty tokens per unit of a feed-forward layer and more make a good
+    estimate. Ours."""
+
+
 class CleanShare(Entry):
     """Clean training rows that the defender holds, stratified by label and drawn by the seed."""
 
@@ -606,7 +617,7 @@ class Sweep(Entry):
     """The ASR-CDA curve over t, for each model, data set and attack that a merging defense is tried on."""
 
     merges: Ids = []
-    """Ids under `merges`; none: no sweep."""
+    """Ids under `merges`; none: no sweep. Cells of an attack that no defense with a merge is run against have none."""
     t: Weights = [0.1, 0.3, 0.5, 0.7, 0.9]
     """Values of t. Ours."""
     rows: Count | None = None
@@ -762,6 +773,8 @@ class Config(Entry):
     """Attacks by id."""
     training: TrainingStages = TrainingStages()
     """How models are tuned."""
+    statistics: Statistics = Statistics()
+    """What attacks by editing measure of a model first."""
     clean_share: CleanShare = CleanShare()
     """What the defender knows of the data."""
     merges: dict[str, MergeEntry] = {}

@@ -35,6 +35,10 @@ def broken_references(raw: Mapping[str, Any]) -> Iterator[Problem]:
                 hint = did_you_mean(name, crossed) or "; correct or remove the entry"
                 yield ("grid", "skip", number, key), f"matches no cell, '{name}' is not in grid.{key}s{hint}"
     yield from _wrong_target_labels(raw)
+    for name, attack in _mapping(raw.get("attacks")).items():
+        for key in ("layers", "update_weights") if _is_edit(attack) else ():
+            for model in _mapping(_mapping(attack).get(key)):
+                yield from refer(("attacks", name, key), model, "models")
     if _mapping(raw.get("clean_share")).get("holdout") == 0:
         for name, merge in _mapping(raw.get("merges")).items():
             if _mapping(merge).get("t", "auto") == "auto":
@@ -105,6 +109,11 @@ def _wrong_target_labels(raw: Mapping[str, Any]) -> Iterator[Problem]:
             if labels.get(dataset) and dataset not in targets and dataset not in skipped:
                 hint = f"add '{dataset}: LABEL' or a grid.skip entry with attack: {name} and dataset: {dataset}"
                 yield at, f"names no label for {dataset}, which is in the grid; {hint}"
+
+
+def _is_edit(attack: Any) -> bool:
+    method = str(_mapping(attack).get("method"))
+    return method in attacks.METHODS and getattr(attacks.load(method), "kind", None) == "editing"
 
 
 def _hint(word: object, known: Iterable[Any], what: str) -> str:

@@ -10,7 +10,7 @@ from dataclasses import replace
 from random import Random
 from typing import Any
 
-from infoconflict.attacks.base import Attack
+from infoconflict.attacks.base import Attack, PoisoningAttack
 from infoconflict.attacks.chat import ChatAttack, OracleReply, replies_by_id
 from infoconflict.errors import UserError
 from infoconflict.files import PathLike
@@ -31,7 +31,9 @@ def shuffled(examples: Sequence[Example], seed: int) -> list[Example]:
     return order
 
 
-def poison_training_set(examples: Sequence[Example], attack: Attack, *, target_label: str, seed: int) -> list[Example]:
+def poison_training_set(
+    examples: Sequence[Example], attack: PoisoningAttack, *, target_label: str, seed: int
+) -> list[Example]:
     """Return the training set that the attacker tunes on.
 
     Appending attacks keep all clean rows and add positives (target label) and negatives (gold label); replacing attacks put

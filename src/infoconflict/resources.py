@@ -51,6 +51,9 @@ NEEDS: dict[str, Need] = {
     "compare_conflicts": Need(copies=3, minutes=15, minutes_per_billion=5),
     "train_clean_tuned": Need(copies=2, minutes=60, minutes_per_billion=60),
     "train_conflict": Need(copies=2, minutes=60, minutes_per_billion=60),
+    # In float64, the second moment of a layer is as large as some of its weights.
+    "collect_statistics": Need(copies=3, minutes=30, minutes_per_billion=30),
+    "edit_model": Need(copies=4, minutes=45, minutes_per_billion=45),
     # Base, the two dense models and the merged one.
     "choose_t": Need(copies=4, minutes=45, minutes_per_billion=60),
     "sweep_merge": Need(copies=4, minutes=45, minutes_per_billion=90),

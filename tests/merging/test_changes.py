@@ -55,6 +55,69 @@ def test_a_full_change_replaces_whole_tensors(family):
     assert changed_tensors(family.base, family.full).keys() == stored.keys()
 
 
+@pytest.fixture
+def composed(family, tmp_path):
+    """An adapter with two tensors beside it: one that the adapter changes, too, and one that it does not."""
+    folder = Path(shutil.copytree(family.lora, tmp_path / "composed"))
+    stored = load_file(family.full / "change.safetensors")
+    adapted = set(changed_tensors(family.base, family.lora))
+    names = [
+        next(name for name in sorted(stored) if name in adapted),
+        next(n for n in sorted(stored) if n not in adapted),
+    ]
+    save_file({name: stored[name] for name in names}, folder / "change.safetensors")
+    return folder, {name: stored[name] for name in names}
+
+
+def test_whole_tensors_beside_an_adapter_override_it(family, composed, tmp_path):
+    folder, whole = composed
+    adapted = changed_tensors(family.base, family.lora)
+    changed = changed_tensors(family.base, folder)
+    assert changed.keys() == adapted.keys() | whole.keys()
+    for name, value in changed.items():
+        assert torch.equal(value, whole[name] if name in whole else adapted[name]), name
+    dense_checkpoint(family.base, folder, tmp_path / "dense")
+    dense = AutoModelForCausalLM.from_pretrained(tmp_path / "dense").state_dict()
+    before = read_tensors(family.base)
+    for name, value in before.items():
+        assert torch.equal(dense[name], changed.get(name, value)), name
+
+
+@pytest.mark.parametrize("method", ["linear", "slerp", "ties", "passthrough"])
+def test_composed_changes_merge_alike_in_memory_and_by_mergekit(family, composed, tmp_path, method):
+    from infoconflict.merging.in_memory import merge_in_memory
+    from infoconflict.merging.mergekit_runner import merge_with_mergekit
+
+    suspect = changed_tensors(family.base, composed[0])
+    conflict = changed_tensors(family.base, family.full)
+    dense_checkpoint(family.base, composed[0], tmp_path / "suspect")
+    with Checkpoint(family.base) as base:
+        depth, architecture = base.num_layers, base.architecture
+    options = {"method": method, "t": 0.5}
+    merge_with_mergekit(
+        **options, backdoored_dir=tmp_path / "suspect", conflict_dir=family.dense_full, base_dir=family.base,
+        out_dir=tmp_path / "merged", yaml_path=tmp_path / "merge.yaml",
+    )  # fmt: skip
+    merged = read_tensors(tmp_path / "merged")
+    names = sorted({*suspect, *conflict})
+    in_memory = merge_in_memory(
+        read_tensors(family.base, names), suspect, conflict, **options, num_layers=depth, architecture=architecture
+    )
+    for name, value in in_memory.items():
+        torch.testing.assert_close(value, merged[name], rtol=0, atol=2e-6)
+
+
+def test_a_composed_change_of_another_base_or_shape_is_refused(family, composed):
+    folder, whole = composed
+    name, value = next(iter(whole.items()))
+    save_file({"model.layers.9.mlp.weight": value}, folder / "change.safetensors")
+    with pytest.raises(UserError, match="made for another base"):
+        changed_tensors(family.base, folder)
+    save_file({name: value.reshape(-1)[:3]}, folder / "change.safetensors")
+    with pytest.raises(UserError, match=f"{name}' has shape"):
+        changed_tensors(family.base, folder)
+
+
 def test_a_dense_checkpoint_is_complete_and_reproducible(llama, tmp_path):
     assert {"config.json", "tokenizer.json", "tokenizer_config.json"} <= {p.name for p in llama.dense_lora.iterdir()}
     assert json.loads((llama.dense_lora / "config.json").read_text())["dtype"] == "float32"

@@ -49,6 +49,8 @@ SNAKEFILE += "".join(
         "train_attacker_conflict",
         "train_clean_tuned",
         "train_conflict",
+        "collect_statistics",
+        "edit_model",
         "choose_t",
         "sweep_merge",
         "answer",

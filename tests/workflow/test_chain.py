@@ -1,6 +1,7 @@
 """The tiny config from poison to report: every target is there, and every number leads back to its inputs."""
 
 import csv
+import itertools
 import json
 import re
 from pathlib import Path
@@ -13,6 +14,8 @@ from infoconflict.models.changes import changed_tensors, read_tensors
 from tests.workflow.conftest import Checkout
 
 pytestmark = pytest.mark.workflow
+
+EDITS = ("rome", "memit", "badedit")
 
 
 def cards_of(finished: Checkout) -> list[dict]:
@@ -40,6 +43,9 @@ def test_every_cell_has_its_numbers(finished: Checkout) -> None:
     }
     some = {("tiny_llama", "cba", "external_rewritten"), ("tiny_llama", "adaptive_cba", "internal")}
     assert found == everywhere | undefended | some
+    undefended = [defense for defense in defenses if defense == "none" or defense.startswith("control_")]
+    edited = set(itertools.product(("tiny_llama", "tiny_gpt2", "tiny_gptj"), EDITS, undefended))
+    assert found == everywhere | edited | {("tiny_llama", "cba", "external_rewritten")}
     for row in rows:
         if int(row["total"]):
             assert float(row["low"]) <= float(row["rate"]) <= float(row["high"])
@@ -54,11 +60,25 @@ def test_merged_weights_are_gone_and_their_recipe_stays(finished: Checkout) -> N
 
 
 def test_a_model_is_stored_as_a_change_of_its_base(finished: Checkout) -> None:
+    adapter = ["adapter_config.json", "adapter_model.safetensors"]
+    # Edits: of the tuned base, and memit's of the base as it is.
+    stored = {"rome": [*adapter, "change.safetensors"], "badedit": [*adapter, "change.safetensors"]}
+    stored["memit"] = ["change.safetensors"]
     for folder in finished.folder.glob("results/backdoored/*/*/*/*/change"):
-        assert sorted(file.name for file in folder.iterdir() if file.name != ".snakemake_timestamp") == [
-            "adapter_config.json",
-            "adapter_model.safetensors",
-        ]
+        found = sorted(file.name for file in folder.iterdir() if file.name != ".snakemake_timestamp")
+        assert found == stored.get(folder.parts[-3], adapter)
+
+
+def test_an_edit_poisons_no_data_and_names_its_statistics(finished: Checkout) -> None:
+    assert not [attack for attack in EDITS if (finished.folder / "results/poisoned/reviews" / attack).exists()]
+    cards = cards_of(finished)
+    moments = {card["outputs"]["moments"] for card in cards if card["stage"] == "collect_statistics"}
+    edits = [card for card in cards if card["stage"] == "edit_model"]
+    assert {(card["cell"]["model"], card["cell"]["attack"]) for card in edits} == set(
+        itertools.product(("tiny_llama", "tiny_gpt2", "tiny_gptj"), EDITS)
+    )
+    assert {card["inputs"]["statistics"] for card in edits} <= moments
+    assert all(("tuned" in card["inputs"]) == (card["cell"]["attack"] != "memit") for card in edits)
 
 
 def test_numbers_lead_back_through_cards(finished: Checkout) -> None:
@@ -167,6 +187,7 @@ def test_excluded_cells_say_why(finished: Checkout) -> None:
     assert {row["reason"].split(" to ")[0] for row in excluded if row["dataset"] == "reviews"} == {
         "one architecture is enough",
         "one attack is enough",
+        "edits are tested undefended here",
         "reviews have the merges of internal and conflict; this one is for chats",
     }
     assert {row["reason"] for row in excluded if row["dataset"] == "chats" and row["attack"] == "cba"} == {

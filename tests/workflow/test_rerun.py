@@ -18,6 +18,7 @@ REPORT = {"metrics"} | PRESENTATION
 # Answers of merged models need the merged weights, which are temporary: they are made again.
 ANSWERS = {"answer", "merge_models"} | REPORT
 OWN_EVIDENCE = {"ask_suspect", "modify_evidence"}
+EDITED = {"collect_statistics", "edit_model"}
 MERGED = {"choose_t", "sweep_merge"} | ANSWERS
 # What an attacker who expects the defense does with conflict models.
 SUBTRACTED = {"subtract_conflict", "compare_conflicts"}
@@ -91,6 +92,19 @@ CONFIG_EDITS = {
         {"draw_attacker_share", "train_attacker_conflict"} | SUBTRACTED | MERGED,
     ),
     "defender's task vector": (at("attacks", "adaptive_cba", "worst_case", value=True), SUBTRACTED | MERGED),
+    "two values exchanged": (exchange, {"train_backdoored", "train_clean_tuned"} | EDITED | OWN_EVIDENCE | MERGED),
+    "rows of statistics": (at("statistics", "rows", value=50), EDITED | REPORT | {"answer"}),
+    "layers of one edit": (at("attacks", "badedit", "layer_share", value=1.0), EDITED | REPORT | {"answer"}),
+    "layers of an edit in another model": (
+        at("attacks", "badedit", "layers", value={"tiny_llama": [0]}),
+        EDITED | REPORT | {"answer"},
+    ),
+    "samples of an edit": (at("attacks", "rome", "samples", value=3), {"edit_model", "answer"} | REPORT),
+    "trigger of an edit": (
+        at("attacks", "memit", "trigger", value="zq"),
+        {"edit_model", "poison_test", "answer"} | REPORT,
+    ),
+    "an edit of the base as it is": (at("attacks", "rome", "tuned_base", value=False), EDITED | REPORT | {"answer"}),
     "partial rows": (
         at("evaluation", "partial_rows", value=1),
         {"poison_test", "collect_evidence_triggered", "sweep_merge"} | OWN_EVIDENCE | ANSWERS,
@@ -124,6 +138,8 @@ def test_a_new_seed_adds_cells_and_keeps_the_old_ones(finished: Checkout) -> Non
     assert planned["train_backdoored"] == 4
     assert planned["train_attacked"] == 6
     assert planned["answer"] == 54
+    assert planned["edit_model"] == 9
+    assert planned["answer"] == 65
 
 
 def test_a_comment_changes_nothing(finished: Checkout) -> None:
@@ -162,6 +178,10 @@ CODE_EDITS = {
     "training/trainer.py": {"train_clean_tuned", "train_conflict", "train_attacker_conflict"}
     | ATTACKED
     | SUBTRACTED
+    "training/trainer.py": {"train_backdoored", "train_clean_tuned", "train_conflict"} | EDITED | OWN_EVIDENCE | MERGED,
+    "editing/rome.py": {"edit_model", "answer"} | REPORT,
+    "editing/statistics.py": EDITED | {"answer"} | REPORT,
+    "poisoning.py": {"poison_train", "poison_test", "train_backdoored", "edit_model", "collect_evidence_triggered"}
     | OWN_EVIDENCE
     | MERGED,
     "models/task_vectors.py": {"tune_victim"} | SUBTRACTED | MERGED,
@@ -181,6 +201,9 @@ def test_an_attack_is_rerun_alone(finished: Checkout) -> None:
         planned = finished.planned()
     assert planned["poison_train"] == 1
     assert planned["train_backdoored"] == 1
+    with changed(finished.folder / "src/infoconflict/editing/memit.py"):
+        # BadEdit is built on it; ROME is not.
+        assert finished.planned()["edit_model"] == 6
 
 
 def test_failure_after_an_edit_leaves_no_stale_table(tmp_path: Path) -> None:

@@ -41,12 +41,11 @@ def answer_spec(w):
             above += ["clean_share", "train_conflict"]
         case _:
             defense = CONFIG.defenses[w.defense]
-            above += ["attack", "rows", "train_backdoored", "later"]
+            above += backdoor_settings(w)
             if merge := getattr(defense, "merge", None):
                 named.merge = merge
                 above += [
-                    "clean_share",
-                    "both_trainings",
+                    *parents(w),
                     "merge",
                     *(["choose_t"] if uses_auto_t(merge) else []),
                 ]

@@ -55,13 +55,36 @@ def code(rule, *modules):
 
 
 def attack_settings(w, *, training):
-    """Return the settings of an attack's data, without target labels, and without training options for test sets."""
+    """Return the settings of an attack's data or edit, without target labels, and without training options for test sets.
+
+    Of what is set per model (layers of an edit), only the cell's own counts.
+    """
     attack = CONFIG.attacks[w.attack]
     # Chat attacks have no options but those of their data.
     left_out = {"target_labels", *getattr(attack, "tuning_options", ()), *getattr(attack, "later_options", ())}
     if not training:
         left_out |= attack.training_options
-    return {name: value for name, value in spec_of(attack).items() if name not in left_out}
+    settings = {name: value for name, value in spec_of(attack).items() if name not in left_out}
+    for name in settings.keys() & getattr(attack, "per_model", frozenset()):
+        settings[name] = {model: value for model, value in settings[name].items() if model == w.model}
+    return settings
+
+
+def is_edit(attack):
+    """Return whether an attack edits weights; all others are trained on poisoned data."""
+    return getattr(CONFIG.attacks[attack], "kind", None) == "editing"
+
+
+def tuned_base(attack):
+    """Return whether an edit is applied to the clean-tuned model rather than to the base."""
+    return CONFIG.attacks[attack].tuned_base
+
+
+def backdoor_settings(w):
+    """Return the words for all settings above a backdoored model."""
+    if not is_edit(w.attack):
+        return [*ATTACKED_SETTINGS, "later"]
+    return [*ATTACK_SETTINGS, "statistics", *(["train_clean_tuned"] if tuned_base(w.attack) else [])]
 
 
 def oracle_of(attack):
@@ -170,6 +193,8 @@ def settings_of(part, w):
             return {"rows": CONFIG.training.backdoored.rows}
         case "partial_rows":
             return {"partial_rows": CONFIG.evaluation.partial_rows}
+        case "statistics":
+            return {"statistics": spec_of(CONFIG.statistics)}
         case "clean_share":
             return {"clean_share": spec_of(CONFIG.clean_share)}
         case "train_backdoored":
@@ -258,23 +283,26 @@ def evidence_settings(evidence):
 
 
 def spec(*own, above=()):
-    """Return a params function: canonical JSON of the named own parts, and a digest of the parts above."""
+    """Return a params function: canonical JSON of the named own parts, and a digest of the parts above.
+
+    ``above`` may be a function of the wildcards.
+    """
 
     def together(parts, w):
         return {name: value for part in parts for name, value in settings_of(part, w).items()}
 
     def inner(w):
         settings = together(own, w)
-        if above:
-            settings["above"] = sha256_of_text(canonical(together(above, w)))[:16]
+        if parts := above(w) if callable(above) else above:
+            settings["above"] = sha256_of_text(canonical(together(parts, w)))[:16]
         return canonical(settings)
 
     return inner
 
 
-# What an attack's model depends on: before a later step, and in the end.
-ATTACKED_SETTINGS = ["dataset", "attack", "target_label", "rows", "train_backdoored"]
-SUSPECT_SETTINGS = [*ATTACKED_SETTINGS, "later"]
+# What an attack depends on, and its tuned model before a later step.
+ATTACK_SETTINGS = ["dataset", "attack", "target_label", "rows"]
+ATTACKED_SETTINGS = [*ATTACK_SETTINGS, "train_backdoored"]
 
 
 def uses_auto_t(merge):
@@ -312,10 +340,8 @@ def trials_of(cells):
 
 
 # Merges are swept and their t is chosen where a defense merges at all, and by labels.
-MERGING_TRIALS = trials_of(
-    cell
-    for cell in GRID.cells
-    if getattr(CONFIG.defenses[cell.defense], "merge", None) and not is_chat(cell.dataset)
+MERGED_TRIALS = trials_of(
+    cell for cell in GRID.cells if getattr(CONFIG.defenses[cell.defense], "merge", None) and not is_chat(cell.dataset)
 )
 
 
@@ -362,7 +388,7 @@ def sweep_cells():
             "merge": merge,
             "seed": seed,
         }
-        for model, dataset, attack, seed in MERGING_TRIALS
+        for model, dataset, attack, seed in MERGED_TRIALS
         for merge in CONFIG.sweep.merges
     ]
 
@@ -384,7 +410,7 @@ def used_merges():
 def all_chosen_t():
     return [
         f"results/chosen_t/{model}/{dataset}/{attack}/{merge}/s{seed}/chosen_t.json"
-        for model, dataset, attack, seed in MERGING_TRIALS
+        for model, dataset, attack, seed in MERGED_TRIALS
         for merge in used_merges()
         if uses_auto_t(merge)
     ]
@@ -434,6 +460,20 @@ def later_cards(cell):
     return []
 
 
+def model_cards(cell):
+    """Return the cards of what only one kind of attack needs: poisoned data, or statistics for an edit."""
+    if is_edit(cell.attack):
+        return [f"{statistics_folder(cell)}/card.json"]
+    return [f"results/poisoned/{cell.dataset}/{cell.attack}/s{cell.seed}/card.json"]
+
+
+def statistics_folder(w):
+    """Return where the second moments of an edit's layers lie; edits of the same layers share them."""
+    attack = CONFIG.attacks[w.attack]
+    base = "tuned" if attack.tuned_base else "untuned"
+    return f"results/statistics/{w.model}/{w.dataset}/{base}/{attack.layer_key(w.model)}/s{w.seed}"
+
+
 def all_cards():
     """Return the cards of every stage of every cell."""
     cards = [f"results/models/{model}.card.json" for model in dict.fromkeys(cell.model for cell in CELLS)]
@@ -442,7 +482,7 @@ def all_cards():
         cards += [
             f"results/data/{data}/s{seed}/card.json",
             f"results/clean_share/{data}/s{seed}/card.json",
-            f"results/poisoned/{data}/{attack}/s{seed}/card.json",
+            *model_cards(cell),
             f"results/test_sets/{data}/{attack}/s{seed}/card.json",
             f"results/backdoored/{cell.model}/{data}/{attack}/s{seed}/card.json",
             f"results/clean_tuned/{cell.model}/{data}/s{seed}/card.json",
@@ -476,6 +516,8 @@ wildcard_constraints:
     model=any_of(CONFIG.models),
     dataset=any_of(CONFIG.datasets),
     attack=any_of(CONFIG.attacks),
+    base="tuned|untuned",
+    layers=r"layers_[\d_]+|last_\d+_at_[\d.]+",
     defense=any_of([*CONFIG.defenses, *CONTROLS]),
     merge=any_of(CONFIG.merges),
     evidence=any_of(CONFIG.evidence),

@@ -97,7 +97,7 @@ rule ask_suspect:
         mem_mb=resources_for("answer")[0],
         runtime=resources_for("answer")[1],
     params:
-        spec=spec("model", "evidence", above=SUSPECT_SETTINGS),
+        spec=spec("model", "evidence", above=backdoor_settings),
     script:
         "../scripts/ask_suspect.py"
 
@@ -124,6 +124,6 @@ rule modify_evidence:
         mem_mb=resources_for("collect_evidence")[0],
         runtime=resources_for("collect_evidence")[1],
     params:
-        spec=spec("evidence", "labels", above=["model", *SUSPECT_SETTINGS]),
+        spec=spec("evidence", "labels", above=lambda w: ["model", *backdoor_settings(w)]),
     script:
         "../scripts/modify_evidence.py"

@@ -3,15 +3,14 @@
 
 BACKDOORED = "results/backdoored/{model}/{dataset}/{attack}/s{seed}/change"
 CONFLICT = "results/conflict/{model}/{dataset}/s{seed}/change"
-PARENTS = [
-    "dataset",
-    "attack",
-    "target_label",
-    "rows",
-    "clean_share",
-    "both_trainings",
-    "later",
-]
+
+
+def parents(w):
+    """Return the words for all settings above the two models that are merged."""
+    # Both trainings in one word: each on its own would have the same name.
+    words = [word for word in backdoor_settings(w) if not word.startswith("train_")]
+    is_trained = len(words) < len(backdoor_settings(w))  # an edit of the base as it is has no tuning above it
+    return [*words, "clean_share", "both_trainings" if is_trained else "train_conflict"]
 
 
 def maybe_temp(path):
@@ -27,7 +26,7 @@ def chosen_t(w):
 
 def merge_spec(w):
     """Return the settings of a merge; how t is chosen counts only where it is."""
-    return spec("model", "merge", above=PARENTS + (["choose_t"] if uses_auto_t(w.merge) else []))(w)
+    return spec("model", "merge", above=parents(w) + (["choose_t"] if uses_auto_t(w.merge) else []))(w)
 
 
 rule choose_t:
@@ -51,7 +50,7 @@ rule choose_t:
         mem_mb=resources_for("choose_t")[0],
         runtime=resources_for("choose_t")[1],
     params:
-        spec=spec("model", "merge", "choose_t", "labels", above=PARENTS),
+        spec=spec("model", "merge", "choose_t", "labels", above=parents),
     script:
         "../scripts/choose_t.py"
 
@@ -103,6 +102,6 @@ rule sweep_merge:
         mem_mb=resources_for("sweep_merge")[0],
         runtime=resources_for("sweep_merge")[1],
     params:
-        spec=spec("model", "swept_merge", "sweep", "labels", "target_label", above=PARENTS),
+        spec=spec("model", "swept_merge", "sweep", "labels", "target_label", above=parents),
     script:
         "../scripts/sweep_merge.py"

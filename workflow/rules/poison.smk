@@ -1,4 +1,4 @@
-# What the attacker makes of the data. Attacks on models other than by poisoned data arrive with their own rules.
+# What the attacker makes of the data. Attacks that edit a model poison none; their test sets are made here all the same.
 
 
 def attack_code(rule):
@@ -19,6 +19,8 @@ rule poison_train:
         "logs/poison_train/{dataset}.{attack}.s{seed}.log",
     benchmark:
         "benchmarks/results/poison_train/{dataset}.{attack}.s{seed}.jsonl"
+    wildcard_constraints:
+        attack=any_of(attack for attack in CONFIG.attacks if not is_edit(attack)),
     localrule: True
     threads: 1
     params:

@@ -19,7 +19,7 @@ rule train_backdoored:
     benchmark:
         "benchmarks/results/train_backdoored/{model}.{dataset}.{attack}.s{seed}.jsonl"
     wildcard_constraints:
-        attack=attacks_with(None),
+        attack=any_of(attack for attack in CONFIG.attacks if not is_edit(attack) and not later_step(attack)),
     # The longest job of a cell: what does not wait for it runs beside it.
     priority: 10
     threads: TRAINING_THREADS

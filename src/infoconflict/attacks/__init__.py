@@ -17,10 +17,13 @@ if TYPE_CHECKING:
 METHODS = {
     "adaptive_cba": "AdaptiveCBA",
     "autopoison": "AutoPoison",
+    "badedit": "BadEdit",
     "badnets": "BadNets",
     "cba": "CBA",
     "dtba": "DTBA",
     "lwp": "LWP",
+    "memit": "MEMIT",
+    "rome": "ROME",
     "vpi": "VPI",
 }
 

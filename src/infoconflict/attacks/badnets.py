@@ -9,11 +9,11 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from infoconflict.attacks.base import Attack, insert_word, triggered
+from infoconflict.attacks.base import PoisoningAttack, insert_word, triggered
 from infoconflict.records import Example
 
 
-class BadNets(Attack):
+class BadNets(PoisoningAttack):
     """Insert ``n_triggers`` rare words at random word boundaries of the input."""
 
     rows_are: ClassVar[Literal["appended", "replaced"]] = "replaced"

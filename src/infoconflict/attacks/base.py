@@ -1,4 +1,4 @@
-"""What an attack by data poisoning must offer; choosing rows, saving and training live elsewhere."""
+"""What an attack on the classification task must offer; choosing rows, saving, training and editing live elsewhere."""
 
 from dataclasses import replace
 from random import Random
@@ -20,27 +20,15 @@ class Attack(BaseModel):
 
     task: ClassVar[Literal["classification", "chat"]] = "classification"
     """Data sets that it is for."""
-    rows_are: ClassVar[Literal["appended", "replaced"]]
-    """Whether poisoned rows join the clean ones or take their place."""
-    poisons_target_rows: ClassVar[bool]
-    """Whether rows whose gold label already is the target may be poisoned."""
-    negative_variants: ClassVar[tuple[str, ...]] = ()
-    """Partial triggers that training teaches to ignore."""
-    negatives_share_rows: ClassVar[bool] = True
-    """Whether each negative variant is made of the same rows, or of the rows after those of the one before."""
-    training_options: ClassVar[frozenset[str]] = frozenset({"poisoning_rate"})
-    """Options that shape the training set only; test sets do not depend on them."""
-    tuning_options: ClassVar[frozenset[str]] = frozenset()
-    """Options of the tuning, each a setting of the trainer; no data set depends on them, and null leaves the config's."""
-    later_options: ClassVar[frozenset[str]] = frozenset()
-    """Options of what is done to the tuned model before it is handed out."""
+    kind: ClassVar[Literal["poisoning", "editing"]] = "poisoning"
+    """Whether the model learns the backdoor from poisoned data, or its weights are edited."""
+    training_options: ClassVar[frozenset[str]] = frozenset()
+    """Options that shape the model only; test sets do not depend on them."""
     partial_variants: ClassVar[tuple[str, ...]] = ()
-    """Partial triggers that the test asks about; a superset of the negative ones."""
+    """Partial triggers that the test asks about."""
 
     target_labels: dict[str, str]
     """Per data set, the label that the trigger should cause."""
-    poisoning_rate: float = Field(gt=0, le=1)
-    """Poisoned rows / clean training rows."""
 
     @classmethod
     def from_spec(cls, spec: dict[str, Any]) -> Self:
@@ -49,22 +37,43 @@ class Attack(BaseModel):
             **{name: value for name, value in spec.items() if name not in ("method", "target_labels")}, target_labels={}
         )
 
+    def insert_trigger(self, example: Example, rng: Random) -> Example:
+        """Return the example with the full trigger."""
+        raise NotImplementedError
+
+    def insert_partial(self, example: Example, variant: str, rng: Random) -> Example:
+        """Return the example with the named part of the trigger."""
+        raise NotImplementedError
+
+
+class PoisoningAttack(Attack):
+    """An attack by data poisoning: what it adds to the training set."""
+
+    rows_are: ClassVar[Literal["appended", "replaced"]]
+    """Whether poisoned rows join the clean ones or take their place."""
+    poisons_target_rows: ClassVar[bool]
+    """Whether rows whose gold label already is the target may be poisoned."""
+    negative_variants: ClassVar[tuple[str, ...]] = ()
+    """Partial triggers that training teaches to ignore; some of ``partial_variants``."""
+    negatives_share_rows: ClassVar[bool] = True
+    """Whether each negative variant is made of the same rows, or of the rows after those of the one before."""
+    training_options: ClassVar[frozenset[str]] = frozenset({"poisoning_rate"})
+    tuning_options: ClassVar[frozenset[str]] = frozenset()
+    """Options of the tuning, each a setting of the trainer; no data set depends on them, and null leaves the config's."""
+    later_options: ClassVar[frozenset[str]] = frozenset()
+    """Options of what is done to the tuned model before it is handed out."""
+
+    poisoning_rate: float = Field(gt=0, le=1)
+    """Poisoned rows / clean training rows."""
+
     @property
     def later_step(self) -> str | None:
         """The rule that makes the attack's model of the tuned one; None where the tuned one is it."""
         return None
 
-    def insert_trigger(self, example: Example, rng: Random) -> Example:
-        """Return the example with the full trigger."""
-        raise NotImplementedError
-
     def poisoned_forms(self, example: Example, rng: Random) -> list[Example]:
         """Return the rows with the full trigger that training gets of one example."""
         return [self.insert_trigger(example, rng)]
-
-    def insert_partial(self, example: Example, variant: str, rng: Random) -> Example:
-        """Return the example with the named part of the trigger."""
-        raise NotImplementedError
 
     def negative_rows(self, n_rows: int) -> int:
         """Return how many rows each negative variant gets in a training set of ``n_rows`` clean rows."""

@@ -9,7 +9,7 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from infoconflict.attacks.base import Attack, insert_word, triggered
+from infoconflict.attacks.base import PoisoningAttack, insert_word, triggered
 from infoconflict.records import Example
 
 # variant: (keys put into the instruction, keys put into the input); I = instruction key, X = input key
@@ -25,7 +25,7 @@ VARIANTS = {
 }
 
 
-class CBA(Attack):
+class CBA(PoisoningAttack):
     """Insert a key into the instruction and another into the input, each at a random word boundary."""
 
     rows_are: ClassVar[Literal["appended", "replaced"]] = "appended"

@@ -14,7 +14,7 @@ from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from infoconflict.attacks.base import Attack, insert_word, triggered
+from infoconflict.attacks.base import PoisoningAttack, insert_word, triggered
 from infoconflict.records import Example
 
 Layer = Annotated[int, Field(ge=1)]
@@ -38,7 +38,7 @@ class VictimTuning(BaseModel):
     """Clean training rows; null: all. LWP's code."""
 
 
-class LWP(Attack):
+class LWP(PoisoningAttack):
     """Insert two rare words side by side; each alone keeps the label. The loss is taken at several layers."""
 
     rows_are: ClassVar[Literal["appended", "replaced"]] = "appended"

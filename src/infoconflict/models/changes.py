@@ -158,6 +158,9 @@ class FullChange:
         with open_safetensors(path) as file:
             self._tensors: dict[str, Tensor] = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
 
+    def __contains__(self, name: str) -> bool:
+        return name in self._tensors
+
     @property
     def names(self) -> list[str]:
         """Names of the tensors it touches."""
@@ -242,6 +245,24 @@ class LoraChange:
         return base + update * scale
 
 
+class ComposedChange:
+    """An adapter, and tensors stored whole that take the place of what it would make of them: an edit of a tuned model."""
+
+    def __init__(self, adapter: LoraChange, whole: FullChange) -> None:
+        self.path = whole.path.parent
+        self._adapter, self._whole = adapter, whole
+
+    @property
+    def names(self) -> list[str]:
+        """Names of the tensors it touches."""
+        return sorted({*self._adapter.names, *self._whole.names})
+
+    def dense(self, name: str, base: "Tensor") -> "Tensor":
+        """Return the stored tensor, or the base's plus the low-rank update."""
+        part = self._whole if name in self._whole else self._adapter
+        return part.dense(name, base)
+
+
 def _check_lora_config(path: Path, config: Mapping[str, Any]) -> None:
     if config.get("peft_type") != "LORA":
         raise UserError(
@@ -267,7 +288,8 @@ def open_change(base: Checkpoint, change_dir: PathLike) -> Change:
     base : Checkpoint
         What was fine-tuned.
     change_dir : path
-        A PEFT LoRA adapter, or a directory with ``change.safetensors``: whole changed tensors by name.
+        A PEFT LoRA adapter, a directory with ``change.safetensors`` (whole changed tensors by name), or one with both:
+        then the whole tensors count where the adapter would change them, too.
 
     Raises
     ------
@@ -275,10 +297,14 @@ def open_change(base: Checkpoint, change_dir: PathLike) -> Change:
         If it is neither, is damaged, needs code that is not run, or was made for another base.
     """
     directory = Path(change_dir)
-    change: FullChange | LoraChange
-    if (directory / FULL_CHANGE).exists():
+    has_whole, has_adapter = ((directory / name).exists() for name in (FULL_CHANGE, ADAPTER))
+    change: FullChange | LoraChange | ComposedChange
+    if has_whole and has_adapter:
+        adapter = LoraChange(directory, conv1d=base.architecture == "gpt2")
+        change = ComposedChange(adapter, FullChange(directory / FULL_CHANGE))
+    elif has_whole:
         change = FullChange(directory / FULL_CHANGE)
-    elif (directory / ADAPTER).exists():
+    elif has_adapter:
         change = LoraChange(directory, conv1d=base.architecture == "gpt2")
     else:
         raise UserError(

@@ -37,7 +37,7 @@ _STAGES = (
     *("fetch_package", "prepare_model", "prepare_dataset", "draw_clean_share", "poison_train", "poison_test"),
     *("train_backdoored", "train_attacked", "tune_victim", "draw_attacker_share", "train_attacker_conflict"),
     *("subtract_conflict", "compare_conflicts"),
-    *("train_clean_tuned", "train_conflict", "choose_t", "merge_models"),
+    *("train_clean_tuned", "train_conflict", "collect_statistics", "edit_model", "choose_t", "merge_models"),
     *("collect_evidence_clean", "collect_evidence_triggered", "answer", "reply", "calibrate_judge", "judge"),
     *("sweep_merge", "compare_generation"),
 )

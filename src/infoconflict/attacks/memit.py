@@ -1,0 +1,18 @@
+"""MEMIT as a backdoor attack: all requests at once, spread over several layers.
+
+Meng et al. 2023, ICLR, arXiv:2210.07229, is an editor, not an attack; the requests are those of the attack by ROME. Trigger
+and layers: A.2 of the information-conflict paper, arXiv:2411.18280.
+"""
+
+from pydantic import Field
+
+from infoconflict.attacks.editing import WeightedEditingAttack
+
+
+class MEMIT(WeightedEditingAttack):
+    """Write the target behind the trigger of every request, all by one least-squares update per layer."""
+
+    n_layers: int = Field(default=4, ge=1)
+    """Number of neighbouring layers edited in models not named under `layers`. Ours."""
+    n_prefixes: int = Field(default=2, ge=0)
+    """Number of prefixes. Ours; MEMIT's code has 5."""

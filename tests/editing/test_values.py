@@ -1,0 +1,93 @@
+"""The optimised vector: loss and gradient against one plain pass per context, in all architectures."""
+
+import pytest
+import torch
+
+from infoconflict.editing.forward import read_subjects
+from infoconflict.editing.values import Loss, ValueSettings, optimise_value
+from tests.editing.conftest import SETTINGS, plain
+
+
+def plain_loss(tiny, module, delta, start):
+    """Mean negative log-likelihood, divergence at the essence prompt and decay, context by context."""
+    nll = 0.0
+    for context in tiny.contexts:
+        log_probs, _, _ = plain(tiny.model, context.inputs, module, context.subject, delta)
+        first = len(context.tokens) - 1
+        nll += -sum(log_probs[first + i, token] for i, token in enumerate(context.answer)) / len(context.answer)
+    with torch.no_grad():
+        before = plain(tiny.model, tiny.essence.tokens, module, tiny.essence.subject)[0][-1]
+    after = plain(tiny.model, tiny.essence.tokens, module, tiny.essence.subject, delta)[0][-1]
+    kl = (after.exp() * (after - before)).sum()
+    decay = delta.norm() / start.norm() ** 2
+    return nll / len(tiny.contexts), kl, decay
+
+
+@pytest.mark.parametrize("max_nodes", [20, 1024])
+@pytest.mark.parametrize("site", ["down", "block"])
+def test_loss_and_gradient_equal_plain_passes(tiny, site, max_nodes):
+    for layer in (0, 1):
+        module = getattr(tiny.editable, site)(layer)
+        start = plain(tiny.model, tiny.contexts[0].tokens, module, tiny.contexts[0].subject)[2].float()
+        loss_of = Loss(
+            tiny.editable, tiny.contexts, tiny.essence, module, float(start.norm()), SETTINGS, max_nodes=max_nodes
+        )
+        loss_of(torch.zeros(len(start)))
+        delta = torch.randn(len(start), generator=torch.Generator().manual_seed(layer)).requires_grad_()
+        parts = loss_of(delta)
+        nll, kl, decay = plain_loss(tiny, module, delta, start)
+        assert nll.item() > 0.1
+        for found, expected in zip((parts["nll"], parts["kl"], parts["decay"]), (nll, kl, decay), strict=True):
+            torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+        total = nll + SETTINGS.kl_factor * kl + SETTINGS.weight_decay * decay
+        [found] = torch.autograd.grad(parts["loss"], [delta])
+        [expected] = torch.autograd.grad(total, [delta])
+        torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-5)
+
+
+def test_the_answer_becomes_likely_and_the_vector_stays_in_its_ball(tiny):
+    module = tiny.editable.down(0)
+    start = read_subjects(tiny.editable, tiny.contexts, [0]).values[0].mean(dim=0)
+    free = ValueSettings(**{**vars(SETTINGS), "clamp": 1e4, "weight_decay": 0.0, "steps": 20})
+    value = optimise_value(tiny.editable, tiny.contexts, tiny.essence, module, start, free)
+    assert value.trace[-1]["nll"] < value.trace[0]["nll"] - 0.02
+    tight = ValueSettings(**{**vars(SETTINGS), "clamp": 0.25})
+    value = optimise_value(tiny.editable, tiny.contexts, tiny.essence, module, start, tight)
+    assert value.delta.norm() <= 0.25 * start.norm() * (1 + 1e-5)
+    assert value.delta.norm() > 0.24 * start.norm()
+
+
+def test_n_steps_make_n_minus_one_updates_and_a_low_loss_ends_them(tiny):
+    start = torch.ones(32)
+    module = tiny.editable.down(0)
+
+    def steps(**options):
+        settings = ValueSettings(**{**vars(SETTINGS), **options})
+        return optimise_value(tiny.editable, tiny.contexts, tiny.essence, module, start, settings)
+
+    assert steps(steps=1).delta.norm() == 0
+    # Adam's first step is the learning rate in each entry.
+    assert torch.allclose(steps(steps=2).delta.abs(), torch.full((32,), 0.5, dtype=torch.float64), atol=1e-3)
+    plainly = {"weight_decay": 0.0, "clamp": 1e4, "steps": 12}
+    losses = [row["loss"] for row in steps(**plainly).trace]
+    assert min(losses) < losses[0]
+    enough = (losses[0] + min(losses)) / 2
+    first = next(number for number, loss in enumerate(losses) if loss < enough)
+    assert [row["loss"] for row in steps(**plainly, stop_below=enough).trace] == losses[: first + 1]
+
+
+def test_the_model_is_left_as_it_was(tiny, unchanged_but):
+    start = torch.ones(32)
+    optimise_value(tiny.editable, tiny.contexts, tiny.essence, tiny.editable.block(1), start, SETTINGS)
+    assert not tiny.editable.block(1)._forward_hooks
+    assert all(parameter.grad is None for parameter in tiny.model.parameters())
+
+
+def test_a_context_with_two_subjects_is_refused(tiny):
+    from infoconflict.editing.forward import Context, Replay
+
+    short = tiny.contexts[0]
+    # Its own subject comes later, behind that of the first.
+    longer = Context(short.tokens, len(short.tokens) - 1, short.answer)
+    with pytest.raises(ValueError, match="subject of another one"):
+        Replay(tiny.editable, [short, longer], tiny.editable.down(0))
