@@ -49,10 +49,6 @@ ID_PATTERN = r"^(?!control_)[a-z0-9][a-z0-9_-]{0,31}$"
 CONTROL_PREFIX = "control_"
 
 # Methods of the paper that a config may name before they exist here; their cells are left out with a reason.
-CHAT_ATTACKS = ("dtba", "autopoison", "vpi")
-PLANNED_ATTACKS = tuple(
-    name for name in ("rome", "memit", "badedit", "lwp", "adaptive_cba", *CHAT_ATTACKS) if name not in attacks.METHODS
-)
 PLANNED_DEFENSES = tuple(
     name
     for name in (
@@ -449,13 +445,6 @@ DatasetEntry = Annotated[
 # --- attacks ----------------------------------------------------------------------------------------------------------
 
 
-class PlannedAttack(PlannedEntry):
-    """An attack of the paper that arrives with a later version."""
-
-    method: Literal[PLANNED_ATTACKS]  # type: ignore[valid-type]
-    """Name of the method."""
-
-
 if TYPE_CHECKING:
 
     class _Attack(Attack):
@@ -464,9 +453,9 @@ if TYPE_CHECKING:
     class _ChatAttack(ChatAttack):
         method: str
 
-    AttackEntry = _Attack | _ChatAttack | PlannedAttack
+    AttackEntry = _Attack | _ChatAttack
 else:
-    # Each implemented attack gives its own options; `method` says whose they are.
+    # Each attack gives its own options; `method` says whose they are.
     AttackEntry = Annotated[
         functools.reduce(
             operator.or_,
@@ -477,7 +466,6 @@ else:
                 for name in attacks.METHODS
                 for attack in [attacks.load(name)]
             ],
-            PlannedAttack,
         ),
         Field(discriminator="method"),
     ]

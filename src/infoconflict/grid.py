@@ -2,10 +2,9 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 from infoconflict.attacks.base import Attack
-from infoconflict.config import CHAT_ATTACKS, Config, PlannedAttack, PlannedDefense, Skip
+from infoconflict.config import Config, PlannedDefense, Skip
 from infoconflict.errors import UserError
 
 # Models that are asked the same rows as the defended ones. They stand in a cell's place for the defense.
@@ -91,11 +90,8 @@ def _why_not(config: Config, model: str, dataset: str, attack: str, defense: str
         if _matches(skip, model, dataset, attack, defense):
             return skip.reason
     attack_entry, dataset_entry = config.attacks[attack], config.datasets[dataset]
-    attack_task = _task_of(attack_entry)
-    if attack_task != dataset_entry.task:
-        return f"the attack {attack} is for {attack_task}, the data set {dataset} for {dataset_entry.task}"
-    if isinstance(attack_entry, PlannedAttack):
-        return f"the attack {attack_entry.method} arrives with a later version"
+    if attack_entry.task != dataset_entry.task:
+        return f"the attack {attack} is for {attack_entry.task}, the data set {dataset} for {dataset_entry.task}"
     defense_entry = config.defenses[defense]
     if isinstance(defense_entry, PlannedDefense):
         return f"the defense {defense_entry.method} arrives with a later version"
@@ -104,12 +100,6 @@ def _why_not(config: Config, model: str, dataset: str, attack: str, defense: str
     if dataset_entry.task == "chat":
         return _why_not_on_chat(config, defense)
     return None
-
-
-def _task_of(attack: Any) -> str:
-    if isinstance(attack, PlannedAttack):
-        return "chat" if attack.method in CHAT_ATTACKS else "classification"
-    return str(attack.task)
 
 
 def _why_not_on_chat(config: Config, defense: str) -> str | None:

@@ -124,6 +124,8 @@ def training_set_of(
         replies = replies_by_id(OracleReply.read(oracle)) if oracle else None
         poisoned = attack.training_set(chats, seed=seed, oracle=replies)
         return poisoned, {"clean": len(chats), "all": len(poisoned)}, attack.details(poisoned, oracle=replies)
+    if not isinstance(attack, PoisoningAttack):
+        raise ValueError(f"{type(attack).__name__} poisons no training set")
     examples = Example.read(clean)[:rows]
     poisoned = poison_training_set(examples, attack, target_label=str(target_label), seed=seed)
     counts = {"clean": len(examples), "all": len(poisoned)}

@@ -74,7 +74,7 @@ CONFIG_EDITS = {
         at("attacks", "cba", "input_trigger", value="honestly"),
         {"poison_train", "train_backdoored", "poison_test", "collect_evidence_triggered"} | OWN_EVIDENCE | MERGED,
     ),
-    "two values exchanged": (exchange, {"train_clean_tuned"} | ATTACKED | OWN_EVIDENCE | MERGED),
+    "two values exchanged": (exchange, {"train_clean_tuned"} | ATTACKED | EDITED | OWN_EVIDENCE | MERGED),
     "layers of the loss": (
         at("attacks", "lwp", "layers", value="last"),
         {"train_attacked", "tune_victim", "answer"} | REPORT,
@@ -92,7 +92,6 @@ CONFIG_EDITS = {
         {"draw_attacker_share", "train_attacker_conflict"} | SUBTRACTED | MERGED,
     ),
     "defender's task vector": (at("attacks", "adaptive_cba", "worst_case", value=True), SUBTRACTED | MERGED),
-    "two values exchanged": (exchange, {"train_backdoored", "train_clean_tuned"} | EDITED | OWN_EVIDENCE | MERGED),
     "rows of statistics": (at("statistics", "rows", value=50), EDITED | REPORT | {"answer"}),
     "layers of one edit": (at("attacks", "badedit", "layer_share", value=1.0), EDITED | REPORT | {"answer"}),
     "layers of an edit in another model": (
@@ -137,7 +136,6 @@ def test_a_new_seed_adds_cells_and_keeps_the_old_ones(finished: Checkout) -> Non
     assert planned["prepare_dataset"] == 1
     assert planned["train_backdoored"] == 4
     assert planned["train_attacked"] == 6
-    assert planned["answer"] == 54
     assert planned["edit_model"] == 9
     assert planned["answer"] == 65
 
@@ -175,17 +173,19 @@ CODE_EDITS = {
     "merging/choose_t.py": MERGED,
     "merging/mergekit_runner.py": ANSWERS,
     "evidence/textrank.py": OWN_EVIDENCE | EVIDENCE,
-    "training/trainer.py": {"train_clean_tuned", "train_conflict", "train_attacker_conflict"}
+    "training/trainer.py": {"train_clean_tuned", "train_conflict", "train_attacker_conflict", "compare_generation"}
     | ATTACKED
     | SUBTRACTED
-    "training/trainer.py": {"train_backdoored", "train_clean_tuned", "train_conflict"} | EDITED | OWN_EVIDENCE | MERGED,
-    "editing/rome.py": {"edit_model", "answer"} | REPORT,
-    "editing/statistics.py": EDITED | {"answer"} | REPORT,
-    "poisoning.py": {"poison_train", "poison_test", "train_backdoored", "edit_model", "collect_evidence_triggered"}
+    | EDITED
     | OWN_EVIDENCE
     | MERGED,
+    "editing/rome.py": {"edit_model", "answer"} | REPORT,
+    "editing/statistics.py": EDITED | {"answer"} | REPORT,
     "models/task_vectors.py": {"tune_victim"} | SUBTRACTED | MERGED,
-    "poisoning.py": {"poison_train", "poison_test", "collect_evidence_triggered"} | ATTACKED | OWN_EVIDENCE | MERGED,
+    "poisoning.py": {"poison_train", "poison_test", "edit_model", "collect_evidence_triggered"}
+    | ATTACKED
+    | OWN_EVIDENCE
+    | MERGED,
 }
 
 
