@@ -41,7 +41,7 @@ class EmbeddingJudge(Judge):
     kind: Literal["embedding"]
     package: Literal["all_minilm_l6_v2"] = "all_minilm_l6_v2"
     """Packaged model of sentence embeddings (Reimers and Gurevych 2019, arXiv:1908.10084; Wang et al. 2020,
-    arXiv:2002.10957)."""
+    arXiv:2002.10957). Ours."""
     path: Line | None = None
     """Directory with another model of sentence embeddings (mean of the last layer's states); null: the packaged one."""
     max_tokens: Annotated[int, Field(ge=2)] = 256
