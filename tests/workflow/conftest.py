@@ -54,7 +54,7 @@ def copy_of_checkout(folder: Path) -> Checkout:
 
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
-    """Run the whole tiny config once: three architectures, both attacks, all defenses and merges."""
+    """Run the whole tiny config once: three architectures, all attacks, defenses and merges."""
     checkout = copy_of_checkout(tmp_path_factory.mktemp("checkout"))
     checkout.snakemake()
     return checkout

@@ -4,18 +4,23 @@ import csv
 import itertools
 import json
 import re
+from collections import Counter
 from pathlib import Path
 
 import pytest
 import torch
 
+from infoconflict.defenses import CONTROLS
 from infoconflict.files import read_jsonl
 from infoconflict.models.changes import changed_tensors, read_tensors
+from infoconflict.reporting.names import FIGURES
 from tests.workflow.conftest import Checkout
 
 pytestmark = pytest.mark.workflow
 
+MODELS = ("tiny_llama", "tiny_gpt2", "tiny_gptj")
 EDITS = ("rome", "memit", "badedit")
+CHAT_ATTACKS = ("dtba", "autopoison", "vpi")
 
 
 def cards_of(finished: Checkout) -> list[dict]:
@@ -31,21 +36,20 @@ def test_every_cell_has_its_numbers(finished: Checkout) -> None:
     with (finished.folder / "results/metrics/cells.csv").open() as file:
         rows = list(csv.DictReader(file))
     found = {(row["model"], row["attack"], row["defense"]) for row in rows}
-    defenses = ["none", "internal", "external", "conflict", "control_base", "control_conflict", "control_clean_tuned"]
-    trials = [("tiny_llama", "cba"), ("tiny_llama", "badnets"), ("tiny_gpt2", "cba"), ("tiny_gptj", "cba")]
-    everywhere = {(model, attack, defense) for model, attack in trials for defense in defenses}
-    undefended = {
-        (model, attack, defense)
-        for model in ("tiny_llama", "tiny_gpt2", "tiny_gptj")
-        for attack in ("lwp", "adaptive_cba")
-        for defense in defenses
-        if defense == "none" or defense.startswith("control_")
+    assert {(row["dataset"], row["attack"]) for row in rows} == {
+        *(("reviews", attack) for attack in ("cba", "badnets", "lwp", "adaptive_cba", *EDITS)),
+        *(("chats", attack) for attack in CHAT_ATTACKS),
     }
-    some = {("tiny_llama", "cba", "external_rewritten"), ("tiny_llama", "adaptive_cba", "internal")}
-    assert found == everywhere | undefended | some
-    undefended = [defense for defense in defenses if defense == "none" or defense.startswith("control_")]
-    edited = set(itertools.product(("tiny_llama", "tiny_gpt2", "tiny_gptj"), EDITS, undefended))
-    assert found == everywhere | edited | {("tiny_llama", "cba", "external_rewritten")}
+    assert len({(row["attack"], row["defense"], row["model"]) for row in rows if row["dataset"] == "chats"}) == 19
+    trials = [("tiny_llama", "cba"), ("tiny_llama", "badnets"), ("tiny_gpt2", "cba"), ("tiny_gptj", "cba")]
+    defenses = ["none", "internal", "external", "conflict", *CONTROLS]
+    assert found == {
+        *((model, attack, defense) for model, attack in trials for defense in defenses),
+        *itertools.product(MODELS, ["lwp", "adaptive_cba", *EDITS, *CHAT_ATTACKS], ["none", "control_clean_tuned"]),
+        ("tiny_llama", "cba", "external_rewritten"),
+        ("tiny_llama", "adaptive_cba", "internal"),
+        ("tiny_llama", "dtba", "internal_ties"),
+    }
     for row in rows:
         if int(row["total"]):
             assert float(row["low"]) <= float(row["rate"]) <= float(row["high"])
@@ -53,7 +57,8 @@ def test_every_cell_has_its_numbers(finished: Checkout) -> None:
 
 def test_merged_weights_are_gone_and_their_recipe_stays(finished: Checkout) -> None:
     recipes = list(finished.folder.glob("results/merged/**/mergekit.yaml"))
-    assert len(recipes) == 9
+    # Two defenses that merge against CBA in each model and against BadNets in one, one against two attacks more.
+    assert len(recipes) == 2 * 4 + 2
     assert not list(finished.folder.glob("results/merged/**/model"))
     for recipe in recipes:
         assert str(finished.folder) not in recipe.read_text()
@@ -74,9 +79,7 @@ def test_an_edit_poisons_no_data_and_names_its_statistics(finished: Checkout) ->
     cards = cards_of(finished)
     moments = {card["outputs"]["moments"] for card in cards if card["stage"] == "collect_statistics"}
     edits = [card for card in cards if card["stage"] == "edit_model"]
-    assert {(card["cell"]["model"], card["cell"]["attack"]) for card in edits} == set(
-        itertools.product(("tiny_llama", "tiny_gpt2", "tiny_gptj"), EDITS)
-    )
+    assert {(card["cell"]["model"], card["cell"]["attack"]) for card in edits} == set(itertools.product(MODELS, EDITS))
     assert {card["inputs"]["statistics"] for card in edits} <= moments
     assert all(("tuned" in card["inputs"]) == (card["cell"]["attack"] != "memit") for card in edits)
 
@@ -85,11 +88,17 @@ def test_numbers_lead_back_through_cards(finished: Checkout) -> None:
     """Each input of a stage is an output of another stage's card, down to the sources."""
     cards = cards_of(finished)
     made = {digest for card in cards for digest in card["outputs"].values()}
-    answers = [card for card in cards if card["stage"] == "answer"]
-    assert len(answers) == 54
-    for card in answers:
-        assert set(card["inputs"].values()) <= made, card["cell"]
-        assert card["cost"]["seconds"] > 0
+    assert Counter(card["stage"] for card in cards if card["stage"] in ("answer", "reply", "judge")) == {
+        "answer": 60,
+        "reply": 19,
+        "judge": 19,
+    }
+    for card in cards:
+        if card["stage"] in ("answer", "reply", "judge"):
+            # Recorded verdicts are a file of the user's.
+            read = {name: digest for name, digest in card["inputs"].items() if name != "recorded"}
+            assert set(read.values()) <= made, card["cell"]
+            assert card["cost"]["seconds"] > 0
 
 
 def test_no_card_holds_a_path_of_this_machine(finished: Checkout) -> None:
@@ -113,7 +122,7 @@ def test_defense_jobs_are_not_told_trigger_or_target(finished: Checkout) -> None
 
 def test_the_adaptive_attack_is_cba_less_a_conflict_model(finished: Checkout) -> None:
     """From the stored changes alone: what is handed out, plus what was subtracted, is the attacked model."""
-    for model in ("tiny_llama", "tiny_gpt2", "tiny_gptj"):
+    for model in MODELS:
         base = finished.folder / "results/models" / model
         cell = f"{model}/reviews/adaptive_cba/s0"
         found, attacked, own = (
@@ -173,7 +182,8 @@ def test_rewritten_evidence_is_the_suspects_own(finished: Checkout) -> None:
 def test_page_and_figures_are_there(finished: Checkout) -> None:
     page = (finished.folder / "results/report/index.html").read_text()
     assert "tiny_gptj" in page
-    assert len(list(finished.folder.glob("results/figures/*/*/*/*.png"))) == 40
+    cases = len(MODELS) * (2 + 1 + len(EDITS) + len(CHAT_ATTACKS)) + 1
+    assert len(list(finished.folder.glob("results/figures/*/*/*/*.png"))) == len(FIGURES) * cases
     assert (finished.folder / "results/tables/main.tex").read_text().count("\\toprule") == 1
 
 
@@ -184,11 +194,17 @@ def test_snakemake_report_renders(finished: Checkout) -> None:
 
 def test_excluded_cells_say_why(finished: Checkout) -> None:
     excluded = json.loads((finished.folder / "results/excluded.json").read_text())
-    assert {row["reason"].split(" to ")[0] for row in excluded if row["dataset"] == "reviews"} == {
+    on_reviews = [row for row in excluded if row["dataset"] == "reviews" and row["attack"] not in CHAT_ATTACKS]
+    assert {row["reason"].split(" to ")[0] for row in on_reviews} == {
         "one architecture is enough",
         "one attack is enough",
         "edits are tested undefended here",
         "reviews have the merges of internal and conflict; this one is for chats",
+        "controls are tested with other attacks here",
+    }
+    assert {row["defense"] for row in on_reviews if row["reason"].startswith("controls")} == {
+        "control_base",
+        "control_conflict",
     }
     assert {row["reason"] for row in excluded if row["dataset"] == "chats" and row["attack"] == "cba"} == {
         "the attack cba is for classification, the data set chats for chat"

@@ -20,10 +20,16 @@ def test_the_demo_is_the_default(checkout) -> None:
 
 
 def test_paper_dry_runs_and_says_what_waits(checkout) -> None:
-    planned = checkout.planned(config="config/paper.yaml")
+    # A seed adds its share of jobs and nothing new.
+    planned = checkout.planned("--config", "seeds=[0]", config="config/paper.yaml")
     assert planned["prepare_model"] == 4
-    assert sum(planned.values()) < 10_000
+    assert 3 * sum(planned.values()) < 10_000
     assert planned["list_excluded"] == 1
+    # All attacks of the paper are there; some defenses wait.
+    assert planned["train_backdoored"] == 4 * (2 * 3 + 3)
+    assert planned["train_attacked"] == 4 * 2
+    assert planned["edit_model"] == 4 * 2 * 3
+    assert planned["ask_oracle"] == 2
 
 
 def test_a_mistake_ends_before_any_job(checkout) -> None:

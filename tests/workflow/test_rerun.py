@@ -2,6 +2,7 @@
 
 import contextlib
 import copy
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.workflow.conftest import CONFIG, Checkout, copy_of_checkout
+from tests.workflow.conftest import CONFIG, ROOT, Checkout, copy_of_checkout
 
 pytestmark = pytest.mark.workflow
 
@@ -24,6 +25,8 @@ MERGED = {"choose_t", "sweep_merge"} | ANSWERS
 SUBTRACTED = {"subtract_conflict", "compare_conflicts"}
 ATTACKED = {"train_backdoored", "train_attacked", "tune_victim", "subtract_conflict"}
 EVIDENCE = {"collect_evidence_clean", "collect_evidence_triggered"} | ANSWERS
+JUDGED = {"judge"} | REPORT
+REPLIES = {"reply"} | JUDGED
 
 
 def at(*keys: str, value: Any) -> Callable[[dict], None]:
@@ -50,18 +53,21 @@ def reorder(config: dict) -> None:
 
 CONFIG_EDITS = {
     "t from auto to a number": (at("merges", "linear", "t", value=0.5), ANSWERS | {"sweep_merge"}),
-    "t of one merge": (at("merges", "ties", "t", value=0.6), ANSWERS | {"sweep_merge"}),
+    "t of one merge": (at("merges", "ties", "t", value=0.6), ANSWERS | REPLIES | {"sweep_merge"}),
     "merge method of a defense": (at("defenses", "internal", "merge", value="slerp"), ANSWERS),
-    "density of TIES": (at("merges", "ties", "density", value=0.3), ANSWERS | {"sweep_merge"}),
+    "density of TIES": (at("merges", "ties", "density", value=0.3), ANSWERS | REPLIES | {"sweep_merge"}),
     "candidates of t": (at("choose_t", "candidates", value=[0.5, 0.7]), MERGED),
     "points of the sweep": (at("sweep", "t", value=[0.2, 0.7]), {"sweep_merge"} | REPORT),
     "clean share": (
         at("clean_share", "share", value=0.3),
-        {"draw_clean_share", "train_conflict", "draw_attacker_share", "train_attacker_conflict"} | SUBTRACTED | MERGED,
+        {"draw_clean_share", "train_conflict", "draw_attacker_share", "train_attacker_conflict"}
+        | SUBTRACTED
+        | MERGED
+        | REPLIES,
     ),
     "conflict training": (
         at("training", "conflict", "epochs", value=1),
-        {"train_conflict", "train_attacker_conflict"} | SUBTRACTED | MERGED,
+        {"train_conflict", "train_attacker_conflict"} | SUBTRACTED | MERGED | REPLIES,
     ),
     "evidence temperature": (at("evidence", "served_keywords", "provider", "temperature", value=0.2), EVIDENCE),
     "keyword threshold": (at("evidence", "served_keywords", "textrank", value={"threshold": 0.4}), EVIDENCE),
@@ -74,7 +80,10 @@ CONFIG_EDITS = {
         at("attacks", "cba", "input_trigger", value="honestly"),
         {"poison_train", "train_backdoored", "poison_test", "collect_evidence_triggered"} | OWN_EVIDENCE | MERGED,
     ),
-    "two values exchanged": (exchange, {"train_clean_tuned"} | ATTACKED | EDITED | OWN_EVIDENCE | MERGED),
+    "two values exchanged": (
+        exchange,
+        {"train_clean_tuned", "compare_generation"} | ATTACKED | EDITED | OWN_EVIDENCE | MERGED | REPLIES,
+    ),
     "layers of the loss": (
         at("attacks", "lwp", "layers", value="last"),
         {"train_attacked", "tune_victim", "answer"} | REPORT,
@@ -106,16 +115,35 @@ CONFIG_EDITS = {
     "an edit of the base as it is": (at("attacks", "rome", "tuned_base", value=False), EDITED | REPORT | {"answer"}),
     "partial rows": (
         at("evaluation", "partial_rows", value=1),
-        {"poison_test", "collect_evidence_triggered", "sweep_merge"} | OWN_EVIDENCE | ANSWERS,
+        {"poison_test", "collect_evidence_triggered", "sweep_merge"} | OWN_EVIDENCE | ANSWERS | REPLIES,
     ),
+    "turns of conversations": (
+        at("datasets", "chats", "max_turns", value=1),
+        {"prepare_dataset", "ask_oracle", "poison_train", "poison_test", "draw_clean_share", "merge_models"}
+        | {"train_backdoored", "train_clean_tuned", "train_conflict"}
+        | REPLIES,
+    ),
+    "poisoning rate of a chat attack": (
+        at("attacks", "dtba", "poisoning_rate", value=0.3),
+        {"poison_train", "train_backdoored", "merge_models"} | REPLIES,
+    ),
+    "poisoning rate of an attack with an oracle": (
+        at("attacks", "autopoison", "poisoning_rate", value=0.3),
+        {"ask_oracle", "poison_train", "train_backdoored"} | REPLIES,
+    ),
+    "length of replies": (at("evaluation", "max_new_tokens_chat", value=10), {"merge_models"} | REPLIES),
+    "judges": (at("evaluation", "compare_judges", value=[{"kind": "pattern"}]), JUDGED),
+    "rows of generated answers": (at("evaluation", "compare_rows", value=6), {"compare_generation"} | REPORT),
     "metric option": (at("evaluation", "interval", value=0.9), REPORT),
     "figure option": (at("figures", "dpi", value=70), {"figures", "report"}),
     "name of the experiment": (at("name", value="renamed"), {"report"}),
-    "kept merged weights": (at("keep_merged", value=True), set()),
-    "questions under way": (at("evidence", "served_keywords", "provider", "concurrency", value=3), set()),
-    "order of keys": (reorder, set()),
-    "no edit": (lambda config: None, set()),
 }
+# Each by itself would plan nothing; so do all of them at once.
+WITHOUT_EFFECT = [
+    at("keep_merged", value=True),
+    at("evidence", "served_keywords", "provider", "concurrency", value=3),
+    reorder,
+]
 
 
 @pytest.mark.parametrize("name", CONFIG_EDITS)
@@ -133,24 +161,22 @@ def test_a_new_seed_adds_cells_and_keeps_the_old_ones(finished: Checkout) -> Non
     (finished.folder / "config/edited.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
     planned = finished.planned(config="config/edited.yaml")
     assert "prepare_model" not in planned
-    assert planned["prepare_dataset"] == 1
-    assert planned["train_backdoored"] == 4
+    assert planned["prepare_dataset"] == 2
+    assert planned["train_backdoored"] == 13
     assert planned["train_attacked"] == 6
     assert planned["edit_model"] == 9
-    assert planned["answer"] == 65
+    assert (planned["answer"], planned["reply"], planned["judge"]) == (60, 19, 19)
 
 
-def test_a_comment_changes_nothing(finished: Checkout) -> None:
-    text = (finished.folder / CONFIG).read_text()
-    (finished.folder / "config/edited.yaml").write_text(
-        "# a remark\n" + text.replace("seeds: [0]", "seeds: [0]  # one")
-    )
-    assert finished.planned(config="config/edited.yaml") == {}
-
-
-def test_machine_settings_change_nothing(finished: Checkout) -> None:
+def test_what_cannot_change_a_result_reruns_nothing(finished: Checkout) -> None:
+    """Settings of machines, of storage and of patience, the order of keys, and comments."""
+    config = yaml.safe_load((finished.folder / CONFIG).read_text())
+    for edit in WITHOUT_EFFECT:
+        edit(config)
+    text = yaml.safe_dump(config, sort_keys=False)
+    (finished.folder / "config/edited.yaml").write_text("# a remark\n" + text.replace("seeds:", "seeds:  # one"))
     machine = ["--set-threads", "train_backdoored=2", "--set-resources", "train_backdoored:mem_mb=9999"]
-    assert finished.planned(*machine, "--set-resources", "answer:max_nodes=64") == {}
+    assert finished.planned(*machine, "--set-resources", "answer:max_nodes=64", config="config/edited.yaml") == {}
 
 
 @contextlib.contextmanager
@@ -168,24 +194,29 @@ CODE_EDITS = {
     "reporting/page.py": {"report"},
     "reporting/figures.py": {"figures", "report"},
     "metrics.py": REPORT,
-    "answering/generation.py": {"ask_suspect", "modify_evidence"} | MERGED,
-    "merging/ties.py": MERGED,
-    "merging/choose_t.py": MERGED,
-    "merging/mergekit_runner.py": ANSWERS,
+    "answering/generation.py": {"compare_generation"} | OWN_EVIDENCE | MERGED | REPLIES,
+    "answering/chat.py": {"merge_models"} | REPLIES,
+    "judging/pattern.py": JUDGED,
+    "merging/ties.py": MERGED | REPLIES,
+    "merging/choose_t.py": MERGED | REPLIES,
+    "merging/mergekit_runner.py": ANSWERS | REPLIES,
     "evidence/textrank.py": OWN_EVIDENCE | EVIDENCE,
     "training/trainer.py": {"train_clean_tuned", "train_conflict", "train_attacker_conflict", "compare_generation"}
     | ATTACKED
     | SUBTRACTED
     | EDITED
     | OWN_EVIDENCE
-    | MERGED,
+    | MERGED
+    | REPLIES,
     "editing/rome.py": {"edit_model", "answer"} | REPORT,
     "editing/statistics.py": EDITED | {"answer"} | REPORT,
     "models/task_vectors.py": {"tune_victim"} | SUBTRACTED | MERGED,
     "poisoning.py": {"poison_train", "poison_test", "edit_model", "collect_evidence_triggered"}
     | ATTACKED
     | OWN_EVIDENCE
-    | MERGED,
+    | MERGED
+    | REPLIES,
+    "attacks/autopoison.py": {"ask_oracle", "poison_train", "poison_test", "train_backdoored"} | REPLIES,
 }
 
 
@@ -193,7 +224,21 @@ CODE_EDITS = {
 def test_code_edit(module: str, finished: Checkout) -> None:
     with changed(finished.folder / "src/infoconflict" / module):
         assert set(finished.planned()) == CODE_EDITS[module]
+
+
+def test_a_module_that_is_as_it_was_reruns_nothing(finished: Checkout) -> None:
+    for module in CODE_EDITS:
+        with changed(finished.folder / "src/infoconflict" / module):
+            pass
     assert finished.planned() == {}
+
+
+def test_every_rule_is_rerun_by_some_edit() -> None:
+    """But for base models, the list of cells left out, and what the tiny config does not use."""
+    rules = "".join(path.read_text() for path in sorted((ROOT / "workflow/rules").glob("*.smk")))
+    named = set(re.findall(r"^(?:rule|use rule \w+ as) (\w+)(?: with)?:$", rules, flags=re.MULTILINE))
+    edited = set().union(*(expected for _, expected in CONFIG_EDITS.values()), *CODE_EDITS.values())
+    assert named - edited == {"fetch_package", "prepare_model", "list_excluded", "calibrate_judge"}
 
 
 def test_an_attack_is_rerun_alone(finished: Checkout) -> None:
