@@ -20,8 +20,11 @@ def test_the_demo_is_the_default(checkout) -> None:
 
 
 def test_paper_dry_runs_and_says_what_waits(checkout) -> None:
-    # A seed adds its share of jobs and nothing new.
-    planned = checkout.planned("--config", "seeds=[0]", config="config/paper.yaml")
+    # Each of its three seeds adds as many jobs.
+    text = (ROOT / "config/paper.yaml").read_text()
+    assert "\nseeds: [0, 1, 2]\n" in text
+    (checkout.folder / "config/one_seed.yaml").write_text(text.replace("\nseeds: [0, 1, 2]\n", "\nseeds: [0]\n"))
+    planned = checkout.planned(config="config/one_seed.yaml")
     assert planned["prepare_model"] == 4
     assert 3 * sum(planned.values()) < 10_000
     assert planned["list_excluded"] == 1
