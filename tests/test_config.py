@@ -3,6 +3,7 @@
 import copy
 import inspect
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
