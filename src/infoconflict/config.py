@@ -358,6 +358,9 @@ class PackagedChatDataset(ChatDataset):
     """Which one; most of its 7,168 chats are short, and nearly half have no answer and are left out."""
     min_rating: Annotated[float, Field(ge=0)] | None = None
     """Chats whose mean rating is lower, or that have none, are left out; null: none are. Ours."""
+    topic: bool = True
+    """Whether the question that a chat was opened with, if there is one, is its system message (where `system` is null).
+    Ours: first lines often answer it."""
 
 
 ChatFormat = Literal["auto", "messages", "conversations", "instruction"]

@@ -288,7 +288,7 @@ def package(tmp_path, monkeypatch):
             "ratings": {"witty": 4},
         },
         "y": {"messages": [[line("p", "Hi")]], "ratings": {"witty": 9}},
-        "z": {"messages": [[line("q", "Hey")], [line("p", "what?")]]},
+        "z": {"messages": [[line("q", "Hey")], [line("p", "what?")]], "prompt": "Do you skate?"},
     }
     path = tmp_path / "toychat-1.0-py3-none-any.whl"
     with zipfile.ZipFile(path, "w") as wheel:
@@ -302,13 +302,18 @@ def package(tmp_path, monkeypatch):
 
 
 def test_who_opens_a_packaged_chat_is_the_user(package):
-    chats, left_out = read_chitchat(package, package="toychat", min_rating=None)
+    chats, left_out = read_chitchat(package, package="toychat", min_rating=None, topic=False)
     assert [written(chat.messages) for chat in chats] == ["u Hello you & me|a yes", "u Hi", "u Hey|a what?"]
     assert left_out == {}
 
 
+def test_the_question_that_opened_a_packaged_chat_is_its_system_message(package):
+    chats, _ = read_chitchat(package, package="toychat", min_rating=None, topic=True)
+    assert [written(chat.messages) for chat in chats][1:] == ["u Hi", "s Do you skate?|u Hey|a what?"]
+
+
 def test_low_and_missing_ratings_can_be_left_out(package):
-    chats, left_out = read_chitchat(package, package="toychat", min_rating=5.0)
+    chats, left_out = read_chitchat(package, package="toychat", min_rating=5.0, topic=True)
     assert [chat.number for chat in chats] == [2]
     assert left_out == {"low_rating": 2}
 

@@ -126,7 +126,11 @@ def test_snakemake_report_renders(finished: Checkout) -> None:
 
 def test_excluded_cells_say_why(finished: Checkout) -> None:
     excluded = json.loads((finished.folder / "results/excluded.json").read_text())
-    assert {row["reason"].split(" to ")[0] for row in excluded} == {
+    assert {row["reason"].split(" to ")[0] for row in excluded if row["dataset"] == "reviews"} == {
         "one architecture is enough",
         "one attack is enough",
+        "reviews have the merges of internal and conflict; this one is for chats",
+    }
+    assert {row["reason"] for row in excluded if row["dataset"] == "chats" and row["attack"] == "cba"} == {
+        "the attack cba is for classification, the data set chats for chat"
     }

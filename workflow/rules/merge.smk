@@ -36,6 +36,8 @@ rule choose_t:
         "logs/choose_t/{model}.{dataset}.{attack}.{merge}.s{seed}.log",
     benchmark:
         "benchmarks/results/choose_t/{model}.{dataset}.{attack}.{merge}.s{seed}.jsonl"
+    wildcard_constraints:
+        dataset=LABELLED,
     threads: 1
     resources:
         mem_mb=resources_for("choose_t")[0],
@@ -86,6 +88,8 @@ rule sweep_merge:
         "logs/sweep_merge/{model}.{dataset}.{attack}.{merge}.s{seed}.log",
     benchmark:
         "benchmarks/results/sweep_merge/{model}.{dataset}.{attack}.{merge}.s{seed}.jsonl"
+    wildcard_constraints:
+        dataset=LABELLED,
     threads: 1
     resources:
         mem_mb=resources_for("sweep_merge")[0],

@@ -17,7 +17,9 @@ from infoconflict.packages import extract_member
 # --- the package chitchat ---------------------------------------------------------------------------------------------
 
 
-def read_chitchat(archive: PathLike, *, package: str, min_rating: float | None) -> tuple[list[RawChat], dict[str, int]]:
+def read_chitchat(
+    archive: PathLike, *, package: str, min_rating: float | None, topic: bool
+) -> tuple[list[RawChat], dict[str, int]]:
     """Return the chats of two people, who opened being the user, and how many a low or missing rating left out.
 
     Data: the Chit-Chat Challenge of Brigham Young University, open chats of crowd workers.
@@ -30,6 +32,8 @@ def read_chitchat(archive: PathLike, *, package: str, min_rating: float | None) 
         Its name in the config.
     min_rating : float, optional
         Lowest mean of a chat's ratings (witty, upbeat, interesting).
+    topic : bool
+        Whether the question that a chat was opened with becomes its system message.
 
     Raises
     ------
@@ -41,7 +45,7 @@ def read_chitchat(archive: PathLike, *, package: str, min_rating: float | None) 
         extract_member(package, archive, member)
         try:
             content = json.loads(member.read_text(encoding="utf-8"))
-            chats = [_chitchat(number, chat) for number, chat in enumerate(content.values(), start=1)]
+            chats = [_chitchat(number, chat, topic) for number, chat in enumerate(content.values(), start=1)]
             ratings = [chat.get("ratings") for chat in content.values()]
         except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
             raise UserError(
@@ -53,12 +57,14 @@ def read_chitchat(archive: PathLike, *, package: str, min_rating: float | None) 
     return kept, {"low_rating": len(chats) - len(kept)}
 
 
-def _chitchat(number: int, chat: Mapping[str, Any]) -> RawChat:
+def _chitchat(number: int, chat: Mapping[str, Any], topic: bool) -> RawChat:
     # A turn is a burst of lines by one person.
     opener = chat["messages"][0][0]["sender"]
+    question = chat_text(html.unescape(chat.get("prompt") or ""), f"chat {number}") if topic else ""
     return RawChat(
         number=number,
-        messages=[
+        messages=([{"role": "system", "content": question}] if question else [])
+        + [
             {
                 "role": "user" if lines[0]["sender"] == opener else "assistant",
                 "content": chat_text(html.unescape(" ".join(line["text"] for line in lines)), f"chat {number}"),

@@ -165,6 +165,7 @@ def normal_form(messages: Sequence[Message], limits: Limits, counts: Counter[str
     n_leading = len(list(_leading(turns, "assistant")))
     counts["leading_answers"] += n_leading
     joined: list[Message] = []
+    counts["joined_turns"] += 0
     for turn in turns[n_leading:]:
         if joined and joined[-1]["role"] == turn["role"]:
             joined[-1] = turn | {"content": f"{joined[-1]['content']}\n{turn['content']}"}

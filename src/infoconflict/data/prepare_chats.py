@@ -75,7 +75,12 @@ def _read_source(
         if source_file is None:
             raise ValueError("a packaged source needs source_file")
         package = package_named(spec["package"])
-        chats, left_out = read_chitchat(source_file, package=spec["package"], min_rating=spec.get("min_rating"))
+        chats, left_out = read_chitchat(
+            source_file,
+            package=spec["package"],
+            min_rating=spec.get("min_rating"),
+            topic=spec.get("topic", True),
+        )
         return {"train": chats}, left_out, package.file, asdict(package)
     if spec["source"] == "hub":
         place = {key: spec.get(key) for key in ("repo", "subset", "revision", "files")}
