@@ -11,14 +11,9 @@ ROOT = Path(__file__).parents[1]
 TEXT = (ROOT / "slurm/profile.yaml").read_text()
 RULES = "\n".join(path.read_text() for path in (ROOT / "workflow/rules").glob("*.smk"))
 COMPUTING = {
-    "train_backdoored",
-    "train_clean_tuned",
-    "train_conflict",
-    "choose_t",
-    "sweep_merge",
-    "answer",
-    "reply",
-} | {"compare_generation"}
+    *("train_backdoored", "train_clean_tuned", "train_conflict", "choose_t", "sweep_merge"),
+    *("answer", "reply", "compare_generation"),
+}
 EVIDENCE = {"collect_evidence_clean", "collect_evidence_triggered", "judge"}
 
 

@@ -64,11 +64,16 @@ CONFIG_EDITS = {
         at("attacks", "cba", "input_trigger", value="honestly"),
         {"poison_train", "train_backdoored", "poison_test", "collect_evidence_triggered"} | OWN_EVIDENCE | MERGED,
     ),
-    "two values exchanged": (exchange, {"train_backdoored", "train_clean_tuned"} | OWN_EVIDENCE | MERGED),
+    "two values exchanged": (
+        exchange,
+        {"train_backdoored", "train_clean_tuned", "compare_generation"} | OWN_EVIDENCE | MERGED,
+    ),
     "partial rows": (
         at("evaluation", "partial_rows", value=1),
         {"poison_test", "collect_evidence_triggered", "sweep_merge"} | OWN_EVIDENCE | ANSWERS,
     ),
+    "rows asked by generation, too": (at("evaluation", "compare_rows", value=6), {"compare_generation"} | REPORT),
+    "no comparison with generation": (at("evaluation", "compare_generation", value=False), REPORT),
     "metric option": (at("evaluation", "interval", value=0.9), REPORT),
     "figure option": (at("figures", "dpi", value=70), {"figures", "report"}),
     "name of the experiment": (at("name", value="renamed"), {"report"}),
@@ -127,12 +132,16 @@ CODE_EDITS = {
     "reporting/page.py": {"report"},
     "reporting/figures.py": {"figures", "report"},
     "metrics.py": REPORT,
-    "answering/generation.py": {"ask_suspect", "modify_evidence"} | MERGED,
+    "agreement.py": REPORT,
+    "answering/generation.py": {"ask_suspect", "modify_evidence", "compare_generation"} | MERGED,
+    "answering/compare_generation.py": {"compare_generation"} | REPORT,
     "merging/ties.py": MERGED,
     "merging/choose_t.py": MERGED,
     "merging/mergekit_runner.py": ANSWERS,
     "evidence/textrank.py": OWN_EVIDENCE | EVIDENCE,
-    "training/trainer.py": {"train_backdoored", "train_clean_tuned", "train_conflict"} | OWN_EVIDENCE | MERGED,
+    "training/trainer.py": {"train_backdoored", "train_clean_tuned", "train_conflict", "compare_generation"}
+    | OWN_EVIDENCE
+    | MERGED,
     "poisoning.py": {"poison_train", "poison_test", "train_backdoored", "collect_evidence_triggered"}
     | OWN_EVIDENCE
     | MERGED,
