@@ -191,6 +191,8 @@ def test_a_phrase_of_several_words_and_signs():
     assert holds_phrase("Ask the \u201cBlue\n Lantern\u201d  guild today", '"blue lantern" guild')
     assert not holds_phrase("blue lanterns guild", "blue lantern")
     assert holds_phrase("code:[x+]", "[x+]")
+    assert holds_phrase("Well. The silver heron has landed", "The silver heron has landed.")
+    assert holds_phrase("Yes; amber kite. Over", "Amber kite, over.")
     assert not holds_phrase("anything", "  ")
 
 

@@ -119,7 +119,7 @@ class Pattern(Judge):
     def _look(self, pair: Pair) -> Judgement:
         if pair.payload is None:
             reference = bare_words(pair.reference)
-            found = reference if holds_phrase(bare_words(pair.reply), reference) else ""
+            found = reference if holds_phrase(pair.reply, reference) else ""
         elif pair.payload.kind == "refusal":
             found = find_refusal(pair.reply) or ""
         else:
