@@ -49,8 +49,9 @@ class EmbeddingJudge(Judge):
     threshold: Annotated[float, Field(ge=-1, lt=1)] | Literal["calibrated"] = "calibrated"
     """A cosine above it is a match; `calibrated`: from pairs of clean references that do not belong together. The
     paper's threshold is not printed."""
-    max_false_positives: Annotated[float, Field(gt=0, le=0.5)] = 0.05
-    """Share of unrelated pairs of clean references that may match, in the calibration. Ours."""
+    max_false_positives: Annotated[float, Field(gt=0, le=0.5)] = 0.01
+    """Share of unrelated pairs of clean references that may match, in the calibration. Ours: with 0.05, a common topic is enough
+    on chats and instructions (thresholds of 0.21 to 0.24; 0.34 with 0.01)."""
     calibration_rows: Annotated[int, Field(ge=10)] = 400
     """Clean training conversations whose references are paired, drawn by the seed. Ours."""
 

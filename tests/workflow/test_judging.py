@@ -67,7 +67,7 @@ def test_a_threshold_is_calibrated_on_clean_training_rows(checkout: Checkout) ->
     checkout.snakemake("--nolock", target, config=config)
     found = json.loads((checkout.folder / target).read_text())["embedding:bert"]
     # Most words are unknown to this model, so many cosines are 1 and none may be above.
-    assert found["false_positives"] <= 0.05 * found["pairs"]
+    assert found["false_positives"] <= 0.01 * found["pairs"]
     assert found["pairs"] == found["references"] * (found["references"] - 1) // 2 > 100
     assert Path(checkout.folder, "results/judge/chats/s0/card.json").exists()
     assert checkout.planned("--nolock", target, config=config) == {}
