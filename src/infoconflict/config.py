@@ -125,16 +125,16 @@ SomeIds = Annotated[list[str], Field(min_length=1), AfterValidator(_once)]
 
 
 class Skip(Entry):
-    """Cells to leave out: all that match every id given here."""
+    """Cells to leave out: all that match every key given here, by its id or by one of its ids."""
 
-    model: str | None = None
+    model: str | SomeIds | None = None
     """Model of the cells; any if not given."""
-    dataset: str | None = None
+    dataset: str | SomeIds | None = None
     """Data set of the cells; any if not given."""
-    attack: str | None = None
+    attack: str | SomeIds | None = None
     """Attack of the cells; any if not given."""
-    defense: str | None = None
-    """Defense of the cells; any if not given."""
+    defense: str | SomeIds | None = None
+    """Defense of the cells, or a control: `control_base`, `control_conflict`, `control_clean_tuned`; any if not given."""
     reason: Line
     """Why; the report prints it."""
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from infoconflict import attacks
+from infoconflict import attacks, defenses
 from infoconflict.config_errors import Location, Problem
 from infoconflict.errors import did_you_mean
 
@@ -29,11 +29,13 @@ def broken_references(raw: Mapping[str, Any]) -> Iterator[Problem]:
         for name in _texts(grid.get(axis)):
             yield from refer(("grid", axis), name, axis)
     for number, skip in enumerate(_list(grid.get("skip"))):
-        for key, name in _mapping(skip).items():
+        for key, names in _mapping(skip).items():
             crossed = _texts(grid.get(f"{key}s"))
-            if isinstance(name, str) and crossed and name not in crossed:
-                hint = did_you_mean(name, crossed) or "; correct or remove the entry"
-                yield ("grid", "skip", number, key), f"matches no cell, '{name}' is not in grid.{key}s{hint}"
+            known = [*crossed, *(defenses.CONTROLS if key == "defense" else ())]
+            for name in _one_or_more(names):
+                if crossed and name not in known:
+                    hint = did_you_mean(name, known) or "; correct or remove the entry"
+                    yield ("grid", "skip", number, key), f"matches no cell, '{name}' is not in grid.{key}s{hint}"
     yield from _wrong_target_labels(raw)
     for name, attack in _mapping(raw.get("attacks")).items():
         for key in ("layers", "update_weights") if _is_edit(attack) else ():
@@ -100,9 +102,10 @@ def _wrong_target_labels(raw: Mapping[str, Any]) -> Iterator[Problem]:
             continue
         skips = [_mapping(skip) for skip in _list(grid.get("skip"))]
         skipped = {
-            str(skip.get("dataset"))
+            dataset
             for skip in skips
-            if skip.get("attack") == name and not {"model", "defense"} & {*skip}
+            if name in _one_or_more(skip.get("attack")) and not {"model", "defense"} & {*skip}
+            for dataset in _one_or_more(skip.get("dataset"))
         }
         for dataset in _texts(grid.get("datasets")):
             # Skipped cells need no target, chat data sets have no labels to choose it from.
@@ -127,6 +130,10 @@ def _mapping(value: Any) -> Mapping[Any, Any]:
 
 def _list(value: Any) -> list[Any]:
     return value if isinstance(value, list) else []
+
+
+def _one_or_more(value: Any) -> list[str]:
+    return _texts(value if isinstance(value, list) else [value])
 
 
 def _texts(value: Any) -> list[str]:

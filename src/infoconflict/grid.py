@@ -1,14 +1,12 @@
 """The cells of an experiment: what is run, what is left out, and why."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from infoconflict.attacks.base import Attack
 from infoconflict.config import Config, PlannedDefense, Skip
+from infoconflict.defenses import CONTROLS
 from infoconflict.errors import UserError
-
-# Models that are asked the same rows as the defended ones. They stand in a cell's place for the defense.
-CONTROLS = ("control_base", "control_conflict", "control_clean_tuned")
 
 
 @dataclass(frozen=True, kw_only=True, order=True)
@@ -41,12 +39,14 @@ class Grid:
     excluded: tuple[Excluded, ...]
 
     def controls(self) -> tuple[Cell, ...]:
-        """Return the control cells: one per control for each (model, data set, attack, seed) that has a cell."""
+        """Return the control cells: those for each (model, data set, attack, seed) that has a cell, but the excluded."""
         trials = dict.fromkeys((cell.model, cell.dataset, cell.attack, cell.seed) for cell in self.cells)
+        excluded = {(out.model, out.dataset, out.attack, out.defense) for out in self.excluded}
         return tuple(
             Cell(model=model, dataset=dataset, attack=attack, defense=control, seed=seed)
             for model, dataset, attack, seed in trials
             for control in CONTROLS
+            if (model, dataset, attack, control) not in excluded
         )
 
 
@@ -72,7 +72,7 @@ def build_grid(config: Config) -> Grid:
             f"grid of '{config.name}': no cell is left, the first is out because {excluded[0].reason}; "
             f"name other models, datasets, attacks or defenses"
         )
-    return Grid(cells=tuple(cells), excluded=tuple(excluded))
+    return Grid(cells=tuple(cells), excluded=(*excluded, *_excluded_controls(config, cells)))
 
 
 def _product(config: Config) -> Iterator[tuple[str, str, str, str]]:
@@ -84,11 +84,18 @@ def _product(config: Config) -> Iterator[tuple[str, str, str, str]]:
                     yield model, dataset, attack, defense
 
 
+def _excluded_controls(config: Config, cells: Iterable[Cell]) -> Iterator[Excluded]:
+    """Yield the controls that the author leaves out where there is something to compare them with."""
+    for model, dataset, attack in dict.fromkeys((cell.model, cell.dataset, cell.attack) for cell in cells):
+        for control in CONTROLS:
+            if reason := _skipped(config, model, dataset, attack, control):
+                yield Excluded(model=model, dataset=dataset, attack=attack, defense=control, reason=reason)
+
+
 def _why_not(config: Config, model: str, dataset: str, attack: str, defense: str) -> str | None:
     """Return why a cell cannot be run, or None; the author's own reason comes first."""
-    for skip in config.grid.skip:
-        if _matches(skip, model, dataset, attack, defense):
-            return skip.reason
+    if reason := _skipped(config, model, dataset, attack, defense):
+        return reason
     attack_entry, dataset_entry = config.attacks[attack], config.datasets[dataset]
     if attack_entry.task != dataset_entry.task:
         return f"the attack {attack} is for {attack_entry.task}, the data set {dataset} for {dataset_entry.task}"
@@ -113,6 +120,14 @@ def _why_not_on_chat(config: Config, defense: str) -> str | None:
     return None
 
 
-def _matches(skip: Skip, model: str, dataset: str, attack: str, defense: str) -> bool:
+def _skipped(config: Config, *ids: str) -> str | None:
+    """Return the author's reason for leaving out a model, data set, attack and defense, or None."""
+    return next((skip.reason for skip in config.grid.skip if _matches(skip, *ids)), None)
+
+
+def _matches(skip: Skip, *ids: str) -> bool:
     wanted = (skip.model, skip.dataset, skip.attack, skip.defense)
-    return all(want in (None, have) for want, have in zip(wanted, (model, dataset, attack, defense), strict=True))
+    return all(
+        want is None or (have == want if isinstance(want, str) else have in want)
+        for want, have in zip(wanted, ids, strict=True)
+    )

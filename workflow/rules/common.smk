@@ -7,9 +7,10 @@ from pathlib import Path
 from snakemake.exceptions import WorkflowError
 
 from infoconflict.config import load_config, spec_of
+from infoconflict.defenses import CONTROLS
 from infoconflict.errors import UserError
 from infoconflict.files import sha256_of_text
-from infoconflict.grid import CONTROLS, build_grid
+from infoconflict.grid import build_grid
 from infoconflict.lineage import SOURCE, canonical, code_closure
 from infoconflict.resources import mem_mb_of, parameters_of, runtime_of
 
@@ -467,6 +468,17 @@ def model_cards(cell):
     return [f"results/poisoned/{cell.dataset}/{cell.attack}/s{cell.seed}/card.json"]
 
 
+def clean_models(cell):
+    """Return which models that were tuned on clean rows a cell needs: as its control, its base, or to merge in."""
+    needed = {
+        "clean_tuned": cell.defense == "control_clean_tuned" or is_edit(cell.attack) and tuned_base(cell.attack),
+        "conflict": cell.defense == "control_conflict"
+        or getattr(CONFIG.defenses.get(cell.defense), "merge", None)
+        or later_step(cell.attack) == "subtract_conflict",
+    }
+    return [model for model, is_needed in needed.items() if is_needed]
+
+
 def statistics_folder(w):
     """Return where the second moments of an edit's layers lie; edits of the same layers share them."""
     attack = CONFIG.attacks[w.attack]
@@ -485,8 +497,7 @@ def all_cards():
             *model_cards(cell),
             f"results/test_sets/{data}/{attack}/s{seed}/card.json",
             f"results/backdoored/{cell.model}/{data}/{attack}/s{seed}/card.json",
-            f"results/clean_tuned/{cell.model}/{data}/s{seed}/card.json",
-            f"results/conflict/{cell.model}/{data}/s{seed}/card.json",
+            *(f"results/{clean}/{cell.model}/{data}/s{seed}/card.json" for clean in clean_models(cell)),
             path_of("answers", cell, "card.json"),
         ]
         if is_chat(data):
@@ -501,6 +512,7 @@ def all_cards():
         cards += later_cards(cell)
     cards += [sweep_path(cell, "card.json") for cell in sweep_cells()]
     cards += [str(Path(path).with_name("card.json")) for path in all_generation()]
+    cards += ["results/clean_tuned/{model}/{dataset}/s{seed}/card.json".format(**cell) for cell in generation_cells()]
     cards += [str(Path(path).with_name("card.json")) for path in all_chosen_t()]
     cards += [str(Path(path).with_name(f"{Path(path).stem}.card.json")) for path in all_evidence()]
     cards += [card.replace("/evidence/", "/suspect_evidence/") for card in cards if is_own_evidence(card)]
