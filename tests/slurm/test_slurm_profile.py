@@ -24,7 +24,10 @@ rule merge_models:
     input: "backdoored"
     output: "merged"
     resources: mem_mb=100, runtime=5
-    shell: "echo ${{CUDA_VISIBLE_DEVICES:-none}} >> attempts; [ $(wc -l < attempts) = 2 ] || sleep 60; mv attempts {output}"
+    shell:
+        # The first attempt never ends by itself: whatever is left of it when the second runs has no result to give.
+        "echo ${{CUDA_VISIBLE_DEVICES:-none}} >> attempts; "
+        "[ $(wc -l < attempts) = 2 ] || {{ sleep 600; exit 1; }}; cp attempts {output}"
 
 rule collect_evidence_clean:
     input: model=lambda wildcards: ["backdoored"] if wildcards.source == "server" else []
