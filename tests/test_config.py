@@ -345,6 +345,13 @@ MISTAKES = [
     ({"grid/skip": [{"attack": "cba"}]}, "c.yaml, grid.skip[0].reason: is missing; add it"),
     # two sections together
     (
+        {
+            "models/b/quantization": "nf4",
+            "attacks/lwp": {"method": "lwp", "target_labels": {"films": "positive"}, "victim_tuning": {"epochs": 1}},
+        },
+        "c.yaml, attacks.lwp.victim_tuning: starts from whole weights, and models.b.quantization is nf4; write none there",
+    ),
+    (
         {"models/b/quantization": "nf4", "training/conflict": {"method": "full"}},
         "c.yaml, models.b.quantization: nf4 trains adapters only, and training.conflict.method is full; "
         "write none, or method: lora there",
