@@ -13,11 +13,11 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from infoconflict import attacks
+from infoconflict import attacks, defenses
 from infoconflict.config import (
-    PLANNED_ATTACKS,
+    PLANNED_DEFENSES,
     Config,
-    PlannedAttack,
+    PlannedDefense,
     TinyModel,
     load_config,
     main,
@@ -343,6 +343,30 @@ MISTAKES = [
         "c.yaml, grid.skip[0]: names no model, dataset, attack or defense and would leave out everything; name one",
     ),
     ({"grid/skip": [{"attack": "cba"}]}, "c.yaml, grid.skip[0].reason: is missing; add it"),
+    (
+        {"grid/skip": [{"model": ["a", "bb"], "reason": "r"}]},
+        "c.yaml, grid.skip[0].model: matches no cell, 'bb' is not in grid.models; correct or remove the entry",
+    ),
+    (
+        {"grid/skip": [{"defense": "control_bas", "reason": "r"}]},
+        "c.yaml, grid.skip[0].defense: matches no cell, 'control_bas' is not in grid.defenses; did you mean 'control_base'?",
+    ),
+    (
+        {"grid/skip": [{"attack": "control_base", "reason": "r"}]},
+        "c.yaml, grid.skip[0].attack: matches no cell, 'control_base' is not in grid.attacks; correct or remove the entry",
+    ),
+    (
+        {"grid/skip": [{"defense": [], "reason": "r"}]},
+        "c.yaml, grid.skip[0].defense: must hold 1 or more, got 0; add to it",
+    ),
+    (
+        {"grid/skip": [{"model": ["a", "a"], "reason": "r"}]},
+        "c.yaml, grid.skip[0].model: holds 'a' more than once; keep one",
+    ),
+    (
+        {"grid/skip": [{"model": 3, "reason": "r"}]},
+        "c.yaml, grid.skip[0].model: expected text or a list, got 3; put it in quotes",
+    ),
     # two sections together
     (
         {
@@ -439,9 +463,8 @@ def test_a_config_that_is_no_mapping():
 def paths_of_mappings(value, path=()):
     """Yield the places of a config where a key could be added and would be wrong."""
     if isinstance(value, dict):
-        planned = value.get("method") in PLANNED_ATTACKS or "task" in value
         free = len(path) == 1 and path[0] in ("models", "datasets", "attacks", "merges", "evidence", "defenses")
-        if not planned and not free and path[-1:] not in [("target_labels",), ("label_names",)]:
+        if not free and path[-1:] not in [("target_labels",), ("label_names",)]:
             yield path
         for key, inner in value.items():
             yield from paths_of_mappings(inner, (*path, key))
@@ -544,10 +567,10 @@ def test_an_attack_entry_is_the_attack():
 
 
 def test_planned_methods_pass_with_any_options():
-    raw = edited({"attacks/new": {"method": "lwp", "layers": [1], "anything": {"deep": 1}}})
-    entry = load_config(raw, file="c.yaml").attacks["new"]
-    assert isinstance(entry, PlannedAttack)
-    assert spec_of(entry) == {"method": "lwp", "layers": [1], "anything": {"deep": 1}}
+    raw = edited({"defenses/new": {"method": "wanda", "sparsity": [1], "anything": {"deep": 1}}})
+    entry = load_config(raw, file="c.yaml").defenses["new"]
+    assert isinstance(entry, PlannedDefense)
+    assert spec_of(entry) == {"method": "wanda", "sparsity": [1], "anything": {"deep": 1}}
 
 
 def test_a_skipped_data_set_needs_no_target_label():
@@ -556,6 +579,21 @@ def test_a_skipped_data_set_needs_no_target_label():
     # One that leaves cells in does not excuse it.
     skip[0]["model"] = "a"
     assert len(problems({"attacks/cba/target_labels": {"films": "positive"}, "grid/skip": skip})) == 1
+
+
+def test_a_skip_may_list_ids_and_name_a_control():
+    targets = {"attacks/cba/target_labels": {"films": "positive"}}
+    skips = [
+        {"attack": ["cba"], "dataset": ["news"], "reason": "r"},
+        {"defense": ["conflict", "control_base"], "reason": "r"},
+        {"defense": "control_clean_tuned", "reason": "r"},
+    ]
+    config = load_config(edited(targets | {"grid/skip": skips}), file="c.yaml")
+    assert [spec_of(skip)["defense"] for skip in config.grid.skip] == [
+        None,
+        ["conflict", "control_base"],
+        "control_clean_tuned",
+    ]
 
 
 def test_an_endpoint_may_need_no_key():
@@ -731,9 +769,12 @@ def test_mistakes_with_judges(evaluation, sentence):
 
 
 def test_a_method_is_implemented_or_planned():
-    assert not set(attacks.METHODS) & set(PLANNED_ATTACKS)
+    assert not set(defenses.METHODS) & set(PLANNED_DEFENSES)
+    named = "none editing wanda fine_tuning fine_pruning speculative cleangen nad beear internal external conflict"
+    assert set(defenses.METHODS) | set(PLANNED_DEFENSES) >= set(named.split())
+    # No attack of the paper waits.
     named = "cba badedit rome memit lwp dtba autopoison vpi adaptive_cba badnets"
-    assert set(attacks.METHODS) | set(PLANNED_ATTACKS) >= set(named.split())
+    assert set(attacks.METHODS) >= set(named.split())
 
 
 # --- documentation ----------------------------------------------------------------------------------------------------
@@ -764,7 +805,7 @@ def test_every_key_is_in_the_readme_and_has_a_text():
 
 
 def test_every_default_says_where_it_comes_from():
-    sources = ("Ours", "ours", "Paper", "paper", "code", "OpenBackdoor", "Breiman", "if not given")
+    sources = ("Ours", "ours", "Paper", "paper", "code", "OpenBackdoor", "Breiman", "if not given", "own setting")
     # Empty, or a name like the key's own, is no choice that would need a source.
     plain = {
         "skip",
@@ -777,6 +818,7 @@ def test_every_default_says_where_it_comes_from():
         "lora",
         "textrank",
         "provider",
+        "path",
     } | {"text", "label", "train", "test", "model", "dataset", "attack", "defense", "task", "api_key_env", "base_url"}
     for name, part in schema()["$defs"].items():
         for key, field in part["properties"].items():
@@ -789,7 +831,7 @@ def test_markers_of_the_readme_are_checked():
         UserError, match=r"^r\.md: the config has no part Nonsense; correct the marker 'keys of Nonsense'$"
     ):
         refreshed("<!-- keys of Nonsense -->\n<!-- end -->", where="r.md")
-    with pytest.raises(UserError, match=r"^r\.md: has no table for .*BackdooredTraining, BadNetsEntry"):
+    with pytest.raises(UserError, match=r"^r\.md: has no table for AdaptiveCBAEntry, .*, VictimTuning; add"):
         refreshed("<!-- keys of Config -->\n<!-- end -->", where="r.md")
 
 

@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 from infoconflict.attacks.chat import ChatAttack
 from infoconflict.config import load_config, read_config
 from infoconflict.config_yaml import read_yaml
+from infoconflict.defenses import CONTROLS
 from infoconflict.errors import UserError
-from infoconflict.grid import CONTROLS, Cell, Excluded, build_grid
+from infoconflict.grid import Cell, Excluded, build_grid
 
 CONFIG = Path(__file__).parents[1] / "config"
 
@@ -25,6 +26,19 @@ def variant(name: str, **grid):
     raw = read_yaml(CONFIG / name)
     raw["grid"] |= grid
     return raw
+
+
+def on_reviews(skip):
+    """Return the tiny preset with all attacks on labels, and this skip alone."""
+    return variant("tiny.yaml", datasets=["reviews"], attacks=AXES["attack"], skip=skip)
+
+
+AXES = {
+    "model": ["tiny_llama", "tiny_gpt2", "tiny_gptj"],
+    "attack": ["cba", "badnets", "lwp", "adaptive_cba", "rome", "memit", "badedit"],
+    "defense": ["none", "internal", "internal_ties", "external", "external_rewritten", "conflict"],
+}
+CHAT_ATTACKS = ["dtba", "autopoison", "vpi"]
 
 
 def test_the_demo():
@@ -45,18 +59,28 @@ def test_the_demo():
 
 def test_the_tiny_preset_leaves_out_what_it_skips():
     grid = build_grid(read_config(CONFIG / "tiny.yaml"))
-    everywhere = itertools.product(["tiny_llama", "tiny_gpt2", "tiny_gptj"], ["cba", "lwp", "adaptive_cba"])
-    assert {(cell.model, cell.attack) for cell in grid.cells} == {("tiny_llama", "badnets"), *everywhere}
-    assert len(grid.controls()) == 10 * len(CONTROLS)
-    defended = {(cell.model, cell.attack) for cell in grid.cells if cell.defense == "internal"}
-    assert defended & set(itertools.product(["tiny_llama", "tiny_gpt2", "tiny_gptj"], ["lwp", "adaptive_cba"])) == {
-        ("tiny_llama", "adaptive_cba")
+    undefended = {(cell.model, cell.attack) for cell in grid.cells if cell.defense == "none"}
+    everywhere = set(itertools.product(AXES["model"], [*AXES["attack"], *CHAT_ATTACKS]))
+    assert everywhere - undefended == {("tiny_gpt2", "badnets"), ("tiny_gptj", "badnets")}
+    defended = {(cell.model, cell.attack, cell.defense) for cell in grid.cells if cell.defense != "none"}
+    assert defended == {
+        *itertools.product(AXES["model"], ["cba"], ["internal", "external", "conflict"]),
+        *itertools.product(["tiny_llama"], ["badnets"], ["internal", "external", "conflict"]),
+        ("tiny_llama", "cba", "external_rewritten"),
+        ("tiny_llama", "adaptive_cba", "internal"),
+        ("tiny_llama", "dtba", "internal_ties"),
     }
-    assert len(grid.controls()) == 4 * len(CONTROLS)
+    with_all = {("tiny_llama", "badnets"), *itertools.product(AXES["model"], ["cba"])}
+    assert {(cell.model, cell.attack, cell.defense) for cell in grid.controls()} == {
+        (model, attack, control)
+        for model, attack in undefended
+        for control in CONTROLS
+        if control == "control_clean_tuned" or (model, attack) in with_all
+    }
     reasons = {
         (out.model, out.attack): out.reason
         for out in grid.excluded
-        if (out.dataset, out.defense) == ("reviews", "none")
+        if (out.dataset, out.defense) == ("reviews", "none") and out.attack not in CHAT_ATTACKS
     }
     assert set(reasons) == {("tiny_gpt2", "badnets"), ("tiny_gptj", "badnets")}
     assert set(reasons.values()) == {"one architecture is enough to test badnets here"}
@@ -64,19 +88,26 @@ def test_the_tiny_preset_leaves_out_what_it_skips():
 
 def test_the_paper_says_which_cells_wait():
     grid = build_grid(read_config(CONFIG / "paper.yaml"))
-    assert len(grid.cells) == 4 * 2 * 4 * 4 * 3
-    assert {(cell.attack, cell.defense) for cell in grid.cells} == set(
-        itertools.product(["cba", "badnets", "lwp", "adaptive_cba"], ["none", "internal", "external", "conflict"])
-    )
+    assert len(grid.cells) == 4 * (2 * 7 * 4 + 1 * 3 * 2) * 3
+    labelled = itertools.product(AXES["attack"], ["none", "internal", "external", "conflict"])
+    assert {(cell.attack, cell.defense) for cell in grid.cells} == {
+        *labelled,
+        *itertools.product(CHAT_ATTACKS, ["none", "internal"]),
+    }
+    # No attack waits, only defenses.
+    assert not [out for out in grid.excluded if f"{out.attack} arrives" in out.reason]
     reasons = {(out.dataset, out.attack, out.defense): out.reason for out in grid.excluded if out.model == "llama"}
-    assert reasons["sst2", "lwp", "none"] == "the attack lwp arrives with a later version"
     assert reasons["sst2", "cba", "wanda"] == "the defense wanda arrives with a later version"
     assert reasons["sst2", "dtba", "none"] == "the attack dtba is for chat, the data set sst2 for classification"
     assert (
         reasons["chat_backdoor", "cba", "none"]
         == "the attack cba is for classification, the data set chat_backdoor for chat"
     )
-    assert reasons["chat_backdoor", "dtba", "none"] == "the attack dtba arrives with a later version"
+    assert reasons["chat_backdoor", "dtba", "beear"] == "the defense beear arrives with a later version"
+    assert (
+        reasons["chat_backdoor", "dtba", "conflict"]
+        == "the defense conflict needs evidence, which arrives for chat with a later version"
+    )
     assert len(grid.cells) / 3 + len(grid.excluded) == 4 * 3 * 10 * 12
 
 
@@ -88,9 +119,39 @@ def test_the_authors_reason_comes_first():
 
 def test_a_skip_needs_all_its_ids_to_match():
     skip = [{"model": "tiny_llama", "defense": "internal", "reason": "r"}]
-    grid = build_grid(load_config(variant("tiny.yaml", datasets=["reviews"], skip=skip), file="c"))
+    grid = build_grid(load_config(on_reviews(skip), file="c"))
     assert {(out.model, out.defense) for out in grid.excluded} == {("tiny_llama", "internal")}
-    assert len(grid.excluded) == 4  # one per attack
+    assert len(grid.excluded) == len(AXES["attack"])
+
+
+def test_a_skip_with_lists_leaves_out_each_of_them():
+    lists = [{"model": ["tiny_gpt2", "tiny_gptj"], "attack": ["cba", "lwp"], "defense": ["external"], "reason": "r"}]
+    single = [
+        {"model": model, "attack": attack, "defense": "external", "reason": "r"}
+        for model in ("tiny_gpt2", "tiny_gptj")
+        for attack in ("cba", "lwp")
+    ]
+    assert build_grid(load_config(on_reviews(lists), file="c")) == build_grid(load_config(on_reviews(single), file="c"))
+
+
+def test_a_control_is_left_out_by_name_with_a_reason():
+    skip = [
+        {"attack": ["cba", "lwp"], "defense": ["control_base", "none"], "reason": "r"},
+        {"model": "tiny_llama", "attack": "rome", "reason": "out"},
+        {"attack": "rome", "defense": "control_base", "reason": "without base"},
+    ]
+    grid = build_grid(load_config(on_reviews(skip), file="c"))
+    without_base = set(itertools.product(AXES["model"], ["cba", "lwp", "rome"]))
+    assert {(cell.model, cell.attack) for cell in grid.cells} - {
+        (cell.model, cell.attack) for cell in grid.controls() if cell.defense == "control_base"
+    } == without_base - {("tiny_llama", "rome")}
+    assert {cell.attack for cell in grid.controls() if cell.defense == "control_conflict"} == set(AXES["attack"])
+    left_out = {(out.model, out.attack): out.reason for out in grid.excluded if out.defense == "control_base"}
+    # Where no cell is left there is nothing to compare, and nothing more to say.
+    assert left_out == {
+        (model, attack): "without base" if attack == "rome" else "r"
+        for model, attack in without_base - {("tiny_llama", "rome")}
+    }
 
 
 def test_cells_follow_the_order_of_the_config():
@@ -112,15 +173,15 @@ def test_cells_follow_the_order_of_the_config():
 
 
 def test_controls_are_asked_for_trials_that_have_cells_only():
-    skip = [{"attack": attack, "reason": "r"} for attack in ("badnets", "lwp", "adaptive_cba")]
-    grid = build_grid(load_config(variant("tiny.yaml", skip=skip), file="c"))
+    skip = [{"attack": [attack for attack in AXES["attack"] if attack != "cba"], "reason": "r"}]
+    grid = build_grid(load_config(on_reviews(skip), file="c"))
     assert {cell.attack for cell in grid.controls()} == {"cba"}
 
 
 def test_no_cell_left():
     skip = [{"dataset": "reviews", "reason": "too short"}]
     with pytest.raises(UserError) as caught:
-        build_grid(load_config(variant("tiny.yaml", skip=skip), file="c"))
+        build_grid(load_config(on_reviews(skip), file="c"))
     assert str(caught.value) == (
         "grid of 'tiny': no cell is left, the first is out because too short; "
         "name other models, datasets, attacks or defenses"
@@ -165,38 +226,56 @@ def test_what_a_chat_cell_can_be():
     )
 
 
-AXES = {
-    "model": ["tiny_llama", "tiny_gpt2", "tiny_gptj"],
-    "attack": ["cba", "badnets", "lwp", "adaptive_cba", "dtba", "autopoison", "vpi"],
-    "defense": ["none", "internal", "internal_ties", "external", "external_rewritten", "conflict"],
-}
+def one_or_more(ids):
+    return st.sampled_from(ids) | st.lists(st.sampled_from(ids), min_size=1, max_size=3, unique=True)
+
+
+def is_skipped(skip, have):
+    listed = [{axis: [one] if isinstance(one, str) else one for axis, one in entry.items()} for entry in skip]
+    return any(all(have[axis] in ids for axis, ids in entry.items()) for entry in listed)
 
 
 @given(
     skip=st.lists(
-        st.fixed_dictionaries({}, optional={axis: st.sampled_from(ids) for axis, ids in AXES.items()}).filter(bool),
+        st.fixed_dictionaries(
+            {},
+            optional={
+                "model": one_or_more(AXES["model"]),
+                "attack": one_or_more(AXES["attack"]),
+                "defense": one_or_more([*AXES["defense"], *CONTROLS]),
+            },
+        ).filter(bool),
         max_size=4,
     ),
     seeds=st.lists(st.integers(0, 9), min_size=1, max_size=3, unique=True),
 )
 @settings(deadline=None, max_examples=50)
 def test_every_cell_is_run_or_left_out_and_a_plain_loop_agrees(skip, seeds):
-    raw = variant("tiny.yaml", datasets=["reviews"], skip=[entry | {"reason": "r"} for entry in skip])
+    raw = on_reviews([entry | {"reason": "r"} for entry in skip])
     raw["seeds"] = seeds
-    cells, excluded = [], []
+    cells, excluded, controls, excluded_controls = [], [], [], []
     for model in AXES["model"]:
         for attack in AXES["attack"]:
             for defense in AXES["defense"]:
                 have = {"model": model, "attack": attack, "defense": defense}
-                if any(entry.items() <= have.items() for entry in skip):
+                if is_skipped(skip, have):
                     excluded.append(Excluded(dataset="reviews", reason="r", **have))
                 else:
                     cells += [Cell(dataset="reviews", seed=seed, **have) for seed in seeds]
+            if not any((cell.model, cell.attack) == (model, attack) for cell in cells):
+                continue
+            for control in CONTROLS:
+                have = {"model": model, "attack": attack, "defense": control}
+                if is_skipped(skip, have):
+                    excluded_controls.append(Excluded(dataset="reviews", reason="r", **have))
+                else:
+                    controls += [Cell(dataset="reviews", seed=seed, **have) for seed in seeds]
     config = load_config(raw, file="c")
     if cells:
         grid = build_grid(config)
         assert list(grid.cells) == cells
-        assert list(grid.excluded) == excluded
+        assert list(grid.excluded) == excluded + excluded_controls
+        assert sorted(grid.controls()) == sorted(controls)
     else:
         with pytest.raises(UserError, match="no cell is left"):
             build_grid(config)

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from infoconflict.attacks import METHODS
 from infoconflict.lineage import SOURCE, canonical, code_closure
 
 SCRIPTS = SOURCE.parents[1] / "workflow/scripts"
@@ -21,8 +22,14 @@ def test_imports_inside_functions_count() -> None:
 def test_narrow_rules_stay_narrow() -> None:
     assert not any(name.startswith(("training", "reporting", "attacks", "merging")) for name in names("answer"))
     assert not any(name.startswith(("models", "training", "attacks")) for name in names("metrics"))
-    assert not any(name.startswith("attacks/c") for name in names("poison_train", "attacks/badnets.py"))
-    assert "attacks/badnets.py" in names("poison_train", "attacks/badnets.py")
+    attacks = {f"attacks/{method}.py" for method in METHODS}
+    assert names("poison_train", "attacks/badnets.py") & attacks == {"attacks/badnets.py"}
+    assert not any(name.startswith("editing") for name in names("poison_train", "attacks/badnets.py"))
+    edit = names("edit_model", "attacks/rome.py", "editing/rome.py")
+    assert edit & (attacks | {name.replace("attacks", "editing") for name in attacks}) == {
+        "attacks/rome.py",
+        "editing/rome.py",
+    }
 
 
 def test_type_checking_imports_do_not_count(tmp_path: Path) -> None:

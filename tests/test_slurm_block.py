@@ -19,7 +19,10 @@ COMPUTING = {
     "answer",
     "reply",
 } | {"compare_generation", "train_attacked", "tune_victim", "train_attacker_conflict"}
-EVIDENCE = {"collect_evidence_clean", "collect_evidence_triggered", "ask_oracle", "judge"}
+COMPUTING |= {"collect_statistics", "edit_model", "ask_suspect"}
+EVIDENCE = {"collect_evidence_clean", "collect_evidence_triggered", "modify_evidence", "ask_oracle", "judge"}
+# They hold a model, or several, but compute with it in main memory.
+ON_CPU = {"prepare_model", "merge_models", "subtract_conflict", "compare_conflicts"}
 
 
 def profile(**block: object) -> dict[str, Any]:
@@ -34,7 +37,9 @@ def profile(**block: object) -> dict[str, Any]:
 
 def rule_bodies() -> dict[str, str]:
     parts = re.split(r"^(?:rule|use rule \w+ as) (\w+)(?: with)?:$", RULES, flags=re.MULTILINE)[1:]
-    return dict(zip(parts[::2], parts[1::2], strict=True))
+    # A body ends where something else begins in the first column: a comment, a function.
+    bodies = [re.split(r"^\S", body, maxsplit=1, flags=re.MULTILINE)[0] for body in parts[1::2]]
+    return dict(zip(parts[::2], bodies, strict=True))
 
 
 def test_as_delivered():
@@ -85,6 +90,16 @@ def test_cores():
 def test_it_speaks_of_rules_that_exist():
     content = profile()
     assert content["set-resources"].keys() | content["set-threads"].keys() <= rule_bodies().keys()
+
+
+def test_it_knows_every_rule_with_a_model():
+    with_a_model = {
+        rule
+        for rule, body in rule_bodies().items()
+        if re.search(r"results/models/\{model\}|^        model=", body, re.M)
+    }
+    assert with_a_model >= {"train_backdoored", "ask_suspect", "modify_evidence"}
+    assert with_a_model - ON_CPU <= COMPUTING | EVIDENCE
 
 
 @pytest.mark.parametrize("rule", sorted(rule_bodies()))

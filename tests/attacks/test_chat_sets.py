@@ -7,8 +7,7 @@ from pathlib import Path
 import pytest
 
 from infoconflict.attacks.badnets import BadNets
-from infoconflict.attacks.chat import ChatAttack
-from infoconflict.files import write_jsonl
+from infoconflict.attacks.chat import ChatAttack, OracleReply
 from infoconflict.poisoning import asked_sets_of, training_set_of
 from infoconflict.records import Conversation, Example
 
@@ -58,16 +57,17 @@ def test_a_training_set_of_conversations(chats: Path) -> None:
     attack = Toy.from_spec({"method": "toy", "poisoning_rate": 0.25})
     rows, counts, details = training_set_of(chats, attack, rows=8, target_label=None, seed=0)
     assert counts == {"clean": 8, "all": 10}
-    assert details == {"triggers": {"none": 8, "full": 2}}
+    assert details == {"triggers": {"none": 8, "full": 2}, "payload_share": 0.2}
     assert {row.messages[-1]["content"] for row in rows if row.trigger == "full"} == {"toy"}
 
 
 def test_an_oracle_may_write_the_poisoned_answers(chats: Path, tmp_path: Path) -> None:
+    asked = {"prompt_sha256": "0" * 64, "model": "oracle"}
     replies = [
-        {"id": "train-0", "reply": " from outside ", "status": "ok"},
-        {"id": "train-1", "reply": "half a sen", "status": "garbled"},
+        OracleReply(id="train-0", reply=" from outside ", status="ok", **asked),
+        OracleReply(id="train-1", reply="half a sen", status="garbled", **asked),
     ]
-    write_jsonl(tmp_path / "replies.jsonl", replies)
+    OracleReply.write(tmp_path / "replies.jsonl", replies)
     rows, _, _ = training_set_of(
         chats, Toy(poisoning_rate=0.2), rows=None, target_label=None, seed=0, oracle=tmp_path / "replies.jsonl"
     )

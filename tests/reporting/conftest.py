@@ -106,8 +106,9 @@ def make_run(
     n_rows=200,
     auto=0.8,
     chat=False,
+    left_out=None,
 ):
-    """Write all files of a made-up run below ``root`` and name them."""
+    """Write all files of a made-up run below ``root`` and name them; ``left_out`` has defenses by attack."""
     root = Path(root)
     rng = random.Random(11)
     answers, sweeps, chosen, evidence, cards = [], [], [], [], []
@@ -149,6 +150,8 @@ def make_run(
                     add_card(stage, cell, seconds=seconds, memory=int(memory), tokens=tokens, inputs=upstream[-1:])
                 )
             for defense, (asr, cda, ftr) in rates.items():
+                if defense in (left_out or {}).get(attack, ()):
+                    continue
                 shifted = (min(1.0, asr + 0.01 * case_number), max(0.0, cda - 0.005 * case_number), ftr)
                 path = root / "answers" / where / defense / f"s{seed}.jsonl"
                 write_jsonl(path, answer_rows(rng, n_rows, shifted))
@@ -259,6 +262,14 @@ def big_run(tmp_path_factory):
     """Two cases, three seeds."""
     cases = (("smollm2_135m", "film_reviews", "badnets"), ("smollm2_135m", "film_reviews", "cba"))
     return make_run(tmp_path_factory.mktemp("big"), cases=cases, seeds=(0, 1, 2), n_rows=80)
+
+
+@pytest.fixture(scope="session")
+def mixed_run(tmp_path_factory):
+    """Three cases: without two of the controls, with all, without the one that says what is left of a backdoor."""
+    cases = [("smollm2_135m", "film_reviews", attack) for attack in ("badnets", "cba", "lwp")]
+    left_out = {"badnets": ("control_base", "control_conflict"), "lwp": ("control_clean_tuned",)}
+    return make_run(tmp_path_factory.mktemp("mixed"), cases=cases, n_rows=80, left_out=left_out)
 
 
 @pytest.fixture(scope="session")

@@ -131,6 +131,18 @@ def test_odd_grids_are_drawn(new_run, tmp_path, name):
     draw(name, results, run.cases[0]).draw_without_rendering()
 
 
+@pytest.mark.parametrize("name", FIGURES)
+def test_each_case_shows_the_controls_that_it_has(mixed_run, name):
+    results = read_results(mixed_run.metrics, mixed_run.chosen_t)
+    for case in mixed_run.cases:
+        figure = draw(name, results, case)
+        figure.draw_without_rendering()
+        if name == "defenses":
+            shown = [label.get_text() for label in figure.axes[0].get_yticklabels()]
+            assert ("base model" in shown) == (case[2] != "badnets")
+            assert ("clean-tuned model" in shown) == (case[2] != "lwp")
+
+
 def test_a_rate_without_rows_is_said(new_run, tmp_path):
     run = new_run(tmp_path, rates={"none": (0.9, 0.8, 0.1)}, merges={}, n_rows=0)
     figure = draw("defenses", read_results(run.metrics), run.cases[0])

@@ -235,6 +235,25 @@ def test_a_run_without_controls_and_defenses(new_run, tmp_path):
     assert "Every cell that the config asks for was run." in text
 
 
+def test_some_controls_are_missing(mixed_run):
+    write_json(
+        mixed_run.excluded,
+        [{"model": "m", "dataset": "d", "attack": "cba", "defense": "control_base", "reason": "tested elsewhere"}],
+    )
+    text = report(mixed_run)
+    check(text)
+    seen = words(text)
+    assert re.search(r"of a clean-tuned model in \d of 2 cases", seen)
+    assert "In 1 more a control or a rate is missing, so that it cannot be told." in seen
+    assert "Whether the defence conflict works cannot be told: a control or a rate is missing." in seen
+    assert "Not measured in every case: base model, clean-tuned model, conflict model alone." in seen
+    assert "tested elsewhere" in seen
+    assert "m/d/cba/control_base" in seen
+    (lines,) = re.findall(r"What they say here(.*?)False triggers", seen)
+    assert "CBA on film_reviews with smollm2_135m: the base model has" in lines
+    assert "BadNets on film_reviews with smollm2_135m: the base model has" not in lines
+
+
 def test_a_gpu_is_named(run, tmp_path):
     card = read_json(run.cards[0])
     cost = card["cost"] | {"device": "Some GPU", "peak_gpu_memory_bytes": 3 * 2**29}

@@ -30,6 +30,12 @@ def test_a_long_path_is_not_broken(run):
     assert path in out.getvalue()
 
 
+def test_a_missing_control_is_said(mixed_run):
+    text = " ".join(printed(mixed_run).split())
+    assert text.count("base model") == 2
+    assert text.count("Whether the defence conflict works cannot be told: a control or a rate is missing.") == 1
+
+
 def test_a_large_grid_is_cut_short(big_run):
     text = printed(big_run, most_cases=1)
     assert text.count("intervals") >= 1

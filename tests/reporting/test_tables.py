@@ -2,13 +2,16 @@
 
 import csv
 import json
+import re
+from pathlib import Path
 
 import pytest
 
 from infoconflict.metrics import read_csv
-from infoconflict.reporting.names import TABLES, defense_order, merge_order
+from infoconflict.reporting.names import TABLES, defense_order, merge_order, stage_order
 from infoconflict.reporting.results import read_results
 from infoconflict.reporting.tables import (
+    NOTHING,
     build_tables,
     latex_escape,
     percent,
@@ -17,6 +20,8 @@ from infoconflict.reporting.tables import (
     to_latex,
     write_tables,
 )
+
+ROOT = Path(__file__).parents[2]
 
 
 def tables_of(run):
@@ -82,6 +87,23 @@ def test_grid_has_one_row_per_case(big_run):
     rows = tables_of(big_run)["grid"].rows
     assert [row["attack"] for row in rows] == ["badnets", "cba"]
     assert "none:asr" in rows[0]
+
+
+def test_a_control_that_was_left_out_is_an_empty_place(mixed_run):
+    tables = tables_of(mixed_run)
+    shown = {(row["attack"], row["defense"]) for row in tables["main"].rows}
+    assert {("cba", "control_base"), ("lwp", "control_base")} <= shown
+    assert not {("badnets", "control_base"), ("badnets", "control_conflict"), ("lwp", "control_clean_tuned")} & shown
+    by_attack = {row["attack"]: row for row in tables["grid"].rows}
+    base = next(column for column in tables["grid"].columns if column.title == "base model")
+    assert by_attack["badnets"]["control_base:asr"] == ""
+    assert base.text(by_attack["badnets"]) == NOTHING != base.text(by_attack["cba"])
+    # The first case does not decide on the order.
+    titles = [column.title for column in tables["grid"].columns]
+    assert titles[-3:] == ["base model", "conflict model alone", "clean-tuned model"]
+    assert {row["control_base_total"] for row in tables["ftr"].rows if row["attack"] == "badnets"} == {""}
+    for table in tables.values():
+        assert to_latex(table).count("&") >= len(table.rows)
 
 
 def test_merges_stand_at_the_papers_and_at_the_chosen_t(run, tables):
@@ -222,6 +244,15 @@ def test_order_of_names():
         *("none", "wanda", "internal", "zzz", "conflict", "conflict_ties", "control_base"),
     ]
     assert sorted(["own", "ties", "linear_low", "linear"], key=merge_order) == ["linear", "linear_low", "ties", "own"]
+
+
+def test_every_stage_has_its_place():
+    rules = "".join(path.read_text() for path in sorted((ROOT / "workflow/rules").glob("*.smk")))
+    parts = re.split(r"^(?:rule|use rule \w+ as) (\w+)(?: with)?:$", rules, flags=re.MULTILINE)[1:]
+    stages = [rule for rule, body in zip(parts[::2], parts[1::2], strict=True) if re.search(r"^ {8}card=", body, re.M)]
+    assert {"train_backdoored", "ask_suspect", "ask_oracle"} <= set(stages)
+    last = stage_order("no such stage")[0]
+    assert [stage for stage in stages if stage_order(stage)[0] == last] == []
 
 
 def test_generation_stands_beside_scores(run, tables):

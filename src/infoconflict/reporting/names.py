@@ -34,11 +34,21 @@ _ATTACKS = {
 }
 # Rules in the order of the data flow; a card's stage is the name of its rule.
 _STAGES = (
-    *("fetch_package", "prepare_model", "prepare_dataset", "draw_clean_share", "poison_train", "poison_test"),
+    *("fetch_package", "prepare_model", "prepare_dataset", "draw_clean_share", "ask_oracle"),
+    *("poison_train", "poison_test"),
     *("train_backdoored", "train_attacked", "tune_victim", "draw_attacker_share", "train_attacker_conflict"),
     *("subtract_conflict", "compare_conflicts"),
     *("train_clean_tuned", "train_conflict", "collect_statistics", "edit_model", "choose_t", "merge_models"),
-    *("collect_evidence_clean", "collect_evidence_triggered", "answer", "reply", "calibrate_judge", "judge"),
+    *(
+        "collect_evidence_clean",
+        "collect_evidence_triggered",
+        "ask_suspect",
+        "modify_evidence",
+        "answer",
+        "reply",
+        "calibrate_judge",
+        "judge",
+    ),
     *("sweep_merge", "compare_generation"),
 )
 

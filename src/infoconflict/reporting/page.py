@@ -161,9 +161,11 @@ def _overall(results: Results, judged: Mapping[Case, tuple[str | None, list[Chec
     if not tried:
         return tag("p", f"{len(judged)} cases were measured, none with a defence.", class_="lead")
     names = sorted({str(defense) for defense, _ in tried.values()})
-    removed = sum(checks[-2].verdict.startswith("met") for _, checks in tried.values())
-    kept = sum(checks[-1].verdict.startswith("met") for _, checks in tried.values())
-    both = sum(all(check.verdict.startswith("met") for check in checks[-2:]) for _, checks in tried.values())
+    verdicts = [[check.verdict for check in checks[-2:]] for _, checks in tried.values()]
+    told = [[verdict.startswith("met") for verdict in pair] for pair in verdicts if "not measured" not in pair]
+    removed, kept, both = sum(one for one, _ in told), sum(one for _, one in told), sum(map(all, told))
+    untold = len(tried) - len(told)
+    rest = f" In {untold} more a control or a rate is missing, so that it cannot be told." if untold else ""
     shown: dict[str, list[float]] = defaultdict(list)
     rows = []
     for case, (defense, checks) in tried.items():
@@ -181,7 +183,7 @@ def _overall(results: Results, judged: Mapping[Case, tuple[str | None, list[Chec
     lead = tag(
         "p",
         f"The defence {' or '.join(names)} brings attack success to the level of a clean-tuned model in {removed} of "
-        f"{len(tried)} cases, keeps clean accuracy in {kept}, and does both in {both}. Median attack success "
+        f"{len(told)} cases, keeps clean accuracy in {kept}, and does both in {both}.{rest} Median attack success "
         f"{medians.get(f'asr {UNDEFENDED}', NOTHING)} → {medians.get('asr after', NOTHING)} % (clean-tuned "
         f"{medians.get(f'asr {CLEAN_TUNED}', NOTHING)} %), median clean accuracy "
         f"{medians.get(f'cda {UNDEFENDED}', NOTHING)} → {medians.get('cda after', NOTHING)} %.",

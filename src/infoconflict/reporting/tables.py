@@ -12,7 +12,7 @@ from pathlib import Path
 from infoconflict.agreement import Agreement
 from infoconflict.files import PathLike, read_json, write_text
 from infoconflict.metrics import CONFIDENCE, CellFile, Rate, metric_order, read_csv, write_csv
-from infoconflict.reporting.names import TABLES, defense_label, is_control, stage_order
+from infoconflict.reporting.names import TABLES, defense_label, defense_order, is_control, stage_order
 from infoconflict.reporting.results import Measure, Results, read_results
 
 Row = dict[str, str]
@@ -143,8 +143,8 @@ def _kind(defense: str) -> str:
 
 
 def _defenses(results: Results) -> list[str]:
-    """All defense ids of all cases, in the order of the cases' own lists."""
-    return list(dict.fromkeys(defense for case in results.cells.values() for defense in case))
+    """All defense ids of all cases, in the order that each case lists its own in."""
+    return sorted({defense for case in results.cells.values() for defense in case}, key=defense_order)
 
 
 _MAIN_METRICS = ("asr", "cda", "ftr", "invalid_rate")
