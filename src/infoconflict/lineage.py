@@ -11,6 +11,8 @@ from typing import Any
 
 SOURCE = Path(__file__).parent
 PACKAGE = SOURCE.name
+# An import is a statement; expressions, most of a tree, are passed over.
+_HOLDS_STATEMENTS = (ast.stmt, ast.excepthandler, ast.match_case)
 
 
 @cache
@@ -18,7 +20,7 @@ def imported_modules(file: Path) -> frozenset[Path]:
     """Return the package's files that ``file`` imports by name, anywhere in it (type-checking blocks left aside)."""
     tree = ast.parse(file.read_text(encoding="utf-8"))
     names: set[str] = set()
-    for node in runtime_nodes(tree):
+    for node in runtime_statements(tree):
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
@@ -26,8 +28,8 @@ def imported_modules(file: Path) -> frozenset[Path]:
     return frozenset(found for name in names for found in files_of(name))
 
 
-def runtime_nodes(tree: ast.AST) -> list[ast.AST]:
-    """Return all nodes outside ``if TYPE_CHECKING`` blocks: types cannot change a result."""
+def runtime_statements(tree: ast.AST) -> list[ast.AST]:
+    """Return all statements outside ``if TYPE_CHECKING`` blocks: types cannot change a result."""
     nodes: list[ast.AST] = []
     todo: list[ast.AST] = [tree]
     while todo:
@@ -36,7 +38,7 @@ def runtime_nodes(tree: ast.AST) -> list[ast.AST]:
             todo += node.orelse
             continue
         nodes.append(node)
-        todo += ast.iter_child_nodes(node)
+        todo += (part for part in ast.iter_child_nodes(node) if isinstance(part, _HOLDS_STATEMENTS))
     return nodes
 
 
