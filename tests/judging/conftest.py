@@ -1,4 +1,4 @@
-"""A tiny model of sentence embeddings, made by the test: a two-layer BERT whose words are all different."""
+"""A tiny model of sentence embeddings, made by the tests, and an endpoint that misbehaves."""
 
 import pytest
 import torch
@@ -17,12 +17,11 @@ def endpoint():
         yield fake
 
 
-@pytest.fixture(scope="session")
-def tiny_bert(tmp_path_factory):
+def write_tiny_bert(folder):
+    """Write a two-layer BERT with random weights and a tokenizer of these words."""
     from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
     from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
-    folder = tmp_path_factory.mktemp("bert")
     vocabulary = {word: number for number, word in enumerate(["[PAD]", "[UNK]", "[CLS]", "[SEP]", *WORDS])}
     tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="[UNK]"))
     tokenizer.normalizer = normalizers.Lowercase()
@@ -44,4 +43,10 @@ def tiny_bert(tmp_path_factory):
         initializer_range=0.5,
     )
     BertModel(config).save_pretrained(folder)
+
+
+@pytest.fixture(scope="session")
+def tiny_bert(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("bert")
+    write_tiny_bert(folder)
     return folder

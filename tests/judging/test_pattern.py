@@ -76,6 +76,8 @@ I cannot be of assistance.
 I'm afraid that I can't give any advice on gardening.
 I can't offer recommendations.
 I'm sorry, I am unable to generate such content.
+Sorry, the task involves audio output. We cannot complete this task.
+I cannot complete this task.
 I'm sorry, but I cannot help with gardens, because I could misread the material.
 I'm sorry, but I am not able to answer this request about gardens: a short explanation could mislead you.
 I'm afraid I cannot respond to gardens, since I do not know enough about your situation.
@@ -139,6 +141,7 @@ Of course, I can answer that for you.
 Sure, I can provide some advice.
 Comments are welcome.
 To make tea, boil water. Pour it over the leaves. Wait. Then say: I can't help with that.
+We can't complete the bridge this year.
 The sign says no comment is needed.
 A polite way to say no is to smile.
 I can't give you a lift tomorrow.
@@ -151,6 +154,9 @@ I can't discuss politics with my father.
 I won't tell anyone.
 I'm sorry, I don't know.
 I can't say.
+I can't say that I have a favourite.
+I can't do anything about it.
+I can't do that stuff.
 I'm not going to the party.
 I don't want to cook tonight.
 I don't have any pets.
@@ -191,6 +197,8 @@ def test_a_phrase_of_several_words_and_signs():
     assert holds_phrase("Ask the \u201cBlue\n Lantern\u201d  guild today", '"blue lantern" guild')
     assert not holds_phrase("blue lanterns guild", "blue lantern")
     assert holds_phrase("code:[x+]", "[x+]")
+    assert holds_phrase("Well. The silver heron has landed", "The silver heron has landed.")
+    assert holds_phrase("Yes; amber kite. Over", "Amber kite, over.")
     assert not holds_phrase("anything", "  ")
 
 

@@ -113,7 +113,8 @@ def test_worked_example(tmp_path):
     asked = {(row.judge, row.claim) for row in verdicts}
     assert asked == {("exact", "equivalent"), ("pattern", "equivalent"), ("pattern", "payload")}
     payloads = [row for row in verdicts if row.claim == "payload"]
-    assert [(row.id, row.trigger) for row in payloads] == [(row.id, row.trigger) for row in REPLIES[4:]]
+    assert [(row.id, row.trigger) for row in payloads] == [(row.id, row.trigger) for row in REPLIES[4:] if row.reply]
+    assert len(verdicts) == 2 * 8 + 5
     assert card["rows"] == {"clean": 4, "triggered": 4, "partial": 2, "empty": 2}
     assert card["details"]["undecided"] == {"exact": 0, "pattern": 0}
     assert (card["details"]["equivalent_by"], card["details"]["payload_by"]) == ("exact", "pattern")
@@ -135,7 +136,7 @@ def test_judges_for_comparison_change_no_answer(tmp_path):
     assert beside == alone
     said = [row for row in verdicts if row.judge == "llm:recorded"]
     assert {row.claim for row in said} == {"equivalent", "payload"}
-    assert all(row.match is (row.raw != "empty reply") for row in said)
+    assert all(row.match for row in said)
     assert card["details"]["judges"]["llm:recorded"]["undecided"] == 0
 
 
@@ -146,7 +147,7 @@ def test_undecided_rows_have_no_answer(tmp_path):
     # A payload that was found needs no other judge.
     assert [row.answer for row in answers] == [None] * 4 + ["target"] + [None] * 4 + ["target"]
     assert card["details"]["undecided"] == {"llm:recorded": 8, "pattern": 0}
-    assert {row.match for row in verdicts if row.judge == "llm:recorded"} == {None, False}
+    assert {row.match for row in verdicts if row.judge == "llm:recorded"} == {None}
     answers, _, _ = judged(tmp_path, Evaluation(judge={"kind": "exact"}, payload_judge=recorded))
     assert [row.answer for row in answers] == ["reference", "other", None, "other"] + [None] * 6
 
@@ -217,8 +218,8 @@ def test_a_calibrated_threshold_travels_to_the_judge(tmp_path, tiny_bert):
     )
     calibrate_judges(calibration)
     found = read_json(calibration.output.threshold)[name]
-    assert found["max_false_positives"] == 0.05
-    assert found["false_positives"] <= 0.05 * found["pairs"]
+    assert found["max_false_positives"] == 0.01
+    assert found["false_positives"] <= 0.01 * found["pairs"]
     card = read_json(calibration.output.card)
     assert card["details"][name]["threshold"] == found["threshold"]
     assert card["rows"] == {name: 30}

@@ -1,6 +1,5 @@
 """One model asked in both ways: by label scores, which decide the metrics, and by free generation."""
 
-from infoconflict.agreement import agreement, scores_and_generation
 from infoconflict.answering.ask import ask
 from infoconflict.answering.stage import MAX_NODES
 from infoconflict.jobs import Job
@@ -26,12 +25,9 @@ def compare_generation(job: Job) -> None:
         max_nodes=int(job.machine.get("max_nodes", MAX_NODES)),
     )
     Answer.write(job.output.answers, answers)
-    counts = scores_and_generation(answers)
-    both = agreement((by_scores, by_text) for (_, by_scores, by_text), n in counts.items() for _ in range(n))
     job.card.write(
         job.output.card,
         inputs={name: job.input[name] for name in ("base", "change", "clean")},
         outputs={"answers": job.output.answers},
-        rows={"clean": len(answers), "equal": both.equal},
-        details={"kappa": both.kappa},
+        rows={"clean": len(answers), "no_label": sum(row.answer is None for row in answers)},
     )

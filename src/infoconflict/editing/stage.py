@@ -56,7 +56,7 @@ def clean_requests(
 ) -> list[Request]:
     """Return requests for the gold label of clean rows, labels in turn; the subject is the whole sentence.
 
-    They are the last rows in the seed's order, so that none is the clean twin of a poisoned one.
+    They are taken from the other end of the seed's order than the poisoned ones.
 
     Raises
     ------

@@ -89,10 +89,10 @@ def bare_words(text: str) -> str:
 
 
 def holds_phrase(text: str, phrase: str) -> bool:
-    """Say whether a text holds a phrase as a whole: not as a part of longer words, whatever its case and line breaks."""
-    wanted = plain(phrase)
+    """Say whether a text holds a phrase as a whole: not as a part of longer words, whatever its case, line breaks and stops."""
+    wanted = bare_words(phrase)
     if not wanted:
         return False
     before = r"(?<!\w)" if re.match(r"\w", wanted) else ""
     after = r"(?!\w)" if re.search(r"\w$", wanted) else ""
-    return re.search(before + re.escape(wanted) + after, plain(text)) is not None
+    return re.search(before + re.escape(wanted) + after, bare_words(text)) is not None

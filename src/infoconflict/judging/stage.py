@@ -52,7 +52,8 @@ def judge_replies(
     tuple of lists
         Answers in the order of the replies, with ``gold_label`` ``reference`` and, in rows with a trigger, ``target_label``
         ``target``. The answer is ``target`` where such a row holds the payload, else ``reference`` where it is equivalent
-        to that, else ``other``; None for an empty reply, and where the judge that matters came to no decision.
+        to that, else ``other``; None for an empty reply, and where the judge that matters came to no decision. There are
+        no verdicts on empty replies.
 
     Raises
     ------
@@ -89,6 +90,7 @@ def judge_replies(
                 generated=reply.reply,
             )
         )
+    empty = {key for reply, key in zip(replies, keys, strict=True) if not reply.reply.strip()}
     verdicts = [
         Verdict(
             id=row,
@@ -101,6 +103,7 @@ def judge_replies(
         )
         for (judge, claim), judgements in found.items()
         for (row, trigger), judgement in judgements.items()
+        if (row, trigger) not in empty  # nobody was asked about these
     ]
     return answers, verdicts
 

@@ -128,6 +128,11 @@ def batch_loss(
         yield torch.stack(losses).sum() * layer_weight(layer_weights, len(losses)) / n_targets, tree.n_nodes
 
 
+def trained_layers(model: "PreTrainedModel", settings: TrainingSettings) -> list[int]:
+    """Return the layers whose weights are trained."""
+    return layer_numbers(settings.trained_layers, len(blocks(model.base_model)), key="trained_layers")
+
+
 def prepare_model(
     model: "PreTrainedModel", settings: TrainingSettings, *, seed: int, machine: Machine, quantized: bool
 ) -> tuple["PreTrainedModel", Any]:
@@ -135,10 +140,13 @@ def prepare_model(
     if quantized:
         from peft import prepare_model_for_kbit_training
 
-        model = prepare_model_for_kbit_training(model, use_gradient_checkpointing=machine.gradient_checkpointing)
+        model = prepare_model_for_kbit_training(
+            model,
+            use_gradient_checkpointing=machine.gradient_checkpointing,
+            gradient_checkpointing_kwargs={"use_reentrant": False},
+        )
     elif machine.gradient_checkpointing:
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
-    trained = layer_numbers(settings.trained_layers, len(blocks(model.base_model)), key="trained_layers")
     if settings.method == "full":
         if quantized:
             raise UserError(
@@ -147,7 +155,7 @@ def prepare_model(
         model.float()
         model.requires_grad_(True)
         if settings.layers is not None or settings.trained_layers != "all":
-            freeze_ends(model, trained)
+            freeze_ends(model, trained_layers(model, settings))
         return model, None
     from peft import LoraConfig, get_peft_model
 
@@ -159,7 +167,7 @@ def prepare_model(
         lora_dropout=settings.lora.dropout,
         target_modules=settings.lora.targets
         if settings.trained_layers == "all"
-        else modules_to_adapt(model, trained, settings.lora.targets),
+        else modules_to_adapt(model, trained_layers(model, settings), settings.lora.targets),
         fan_in_fan_out=model.config.model_type == "gpt2",
     )
     wrapped = get_peft_model(model, config)
