@@ -144,10 +144,7 @@ def test_a_killed_run_goes_on_and_gives_the_same_bytes(tiny_dirs: dict[str, Path
         cwd=root,
         env=os.environ | {"PYTHONPATH": f"{root / 'src'}:{root}"},
     )
-<<<<<<< HEAD
-=======
     # Long on a busy machine: the process imports torch first.
->>>>>>> origin/integration
     deadline = time.monotonic() + 300
     while not (states := list(tmp_path.glob("broken/scratch/*/*/state.pt"))) and time.monotonic() < deadline:
         assert process.poll() is None
