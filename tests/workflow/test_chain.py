@@ -40,12 +40,13 @@ def test_every_cell_has_its_numbers(finished: Checkout) -> None:
         *(("reviews", attack) for attack in ("cba", "badnets", "lwp", "adaptive_cba", *EDITS)),
         *(("chats", attack) for attack in CHAT_ATTACKS),
     }
-    assert len({(row["attack"], row["defense"], row["model"]) for row in rows if row["dataset"] == "chats"}) == 19
     trials = [("tiny_llama", "cba"), ("tiny_llama", "badnets"), ("tiny_gpt2", "cba"), ("tiny_gptj", "cba")]
     defenses = ["none", "internal", "external", "conflict", *CONTROLS]
     assert found == {
         *((model, attack, defense) for model, attack in trials for defense in defenses),
-        *itertools.product(MODELS, ["lwp", "adaptive_cba", *EDITS, *CHAT_ATTACKS], ["none", "control_clean_tuned"]),
+        *itertools.product(MODELS, ["lwp", "adaptive_cba", *EDITS, "dtba"], ["none"]),
+        *itertools.product(["tiny_llama"], ["autopoison", "vpi"], ["none"]),
+        *itertools.product(["tiny_llama"], ["lwp", "adaptive_cba", *EDITS, *CHAT_ATTACKS], ["control_clean_tuned"]),
         ("tiny_llama", "cba", "external_rewritten"),
         ("tiny_llama", "adaptive_cba", "internal"),
         ("tiny_llama", "dtba", "internal_ties"),
@@ -89,9 +90,9 @@ def test_numbers_lead_back_through_cards(finished: Checkout) -> None:
     cards = cards_of(finished)
     made = {digest for card in cards for digest in card["outputs"].values()}
     assert Counter(card["stage"] for card in cards if card["stage"] in ("answer", "reply", "judge")) == {
-        "answer": 60,
-        "reply": 19,
-        "judge": 19,
+        "answer": 50,
+        "reply": 9,
+        "judge": 9,
     }
     for card in cards:
         if card["stage"] in ("answer", "reply", "judge"):
@@ -182,7 +183,7 @@ def test_rewritten_evidence_is_the_suspects_own(finished: Checkout) -> None:
 def test_page_and_figures_are_there(finished: Checkout) -> None:
     page = (finished.folder / "results/report/index.html").read_text()
     assert "tiny_gptj" in page
-    cases = len(MODELS) * (2 + 1 + len(EDITS) + len(CHAT_ATTACKS)) + 1
+    cases = len(MODELS) * len(["cba", "lwp", "adaptive_cba", *EDITS, "dtba"]) + len(["badnets", "autopoison", "vpi"])
     assert len(list(finished.folder.glob("results/figures/*/*/*/*.png"))) == len(FIGURES) * cases
     assert (finished.folder / "results/tables/main.tex").read_text().count("\\toprule") == 1
 
@@ -202,10 +203,7 @@ def test_excluded_cells_say_why(finished: Checkout) -> None:
         "reviews have the merges of internal and conflict; this one is for chats",
         "controls are tested with other attacks here",
     }
-    assert {row["defense"] for row in on_reviews if row["reason"].startswith("controls")} == {
-        "control_base",
-        "control_conflict",
-    }
+    assert {row["defense"] for row in on_reviews if row["reason"].startswith("controls")} == {*CONTROLS}
     assert {row["reason"] for row in excluded if row["dataset"] == "chats" and row["attack"] == "cba"} == {
         "the attack cba is for classification, the data set chats for chat"
     }
