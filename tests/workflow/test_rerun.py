@@ -27,6 +27,8 @@ ATTACKED = {"train_backdoored", "train_attacked", "tune_victim", "subtract_confl
 EVIDENCE = {"collect_evidence_clean", "collect_evidence_triggered"} | ANSWERS
 JUDGED = {"judge"} | REPORT
 REPLIES = {"reply"} | JUDGED
+# Where t is a number, conversations can be merged, too: cells that were left out join.
+CHAT_CELLS = {"list_excluded", "train_conflict"} | REPLIES
 
 
 def at(*keys: str, value: Any) -> Callable[[dict], None]:
@@ -52,9 +54,9 @@ def reorder(config: dict) -> None:
 
 
 CONFIG_EDITS = {
-    "t from auto to a number": (at("merges", "linear", "t", value=0.5), ANSWERS | {"sweep_merge"}),
+    "t from auto to a number": (at("merges", "linear", "t", value=0.5), ANSWERS | CHAT_CELLS | {"sweep_merge"}),
     "t of one merge": (at("merges", "ties", "t", value=0.6), ANSWERS | REPLIES | {"sweep_merge"}),
-    "merge method of a defense": (at("defenses", "internal", "merge", value="slerp"), ANSWERS),
+    "merge method of a defense": (at("defenses", "internal", "merge", value="slerp"), ANSWERS | CHAT_CELLS),
     "density of TIES": (at("merges", "ties", "density", value=0.3), ANSWERS | REPLIES | {"sweep_merge"}),
     "candidates of t": (at("choose_t", "candidates", value=[0.5, 0.7]), MERGED),
     "points of the sweep": (at("sweep", "t", value=[0.2, 0.7]), {"sweep_merge"} | REPORT),
@@ -237,11 +239,11 @@ def test_a_module_that_is_as_it_was_reruns_nothing(finished: Checkout) -> None:
 
 
 def test_every_rule_is_rerun_by_some_edit() -> None:
-    """But for base models, the list of cells left out, and what the tiny config does not use."""
+    """But for base models, and what the tiny config does not use."""
     rules = "".join(path.read_text() for path in sorted((ROOT / "workflow/rules").glob("*.smk")))
     named = set(re.findall(r"^(?:rule|use rule \w+ as) (\w+)(?: with)?:$", rules, flags=re.MULTILINE))
     edited = set().union(*(expected for _, expected in CONFIG_EDITS.values()), *CODE_EDITS.values())
-    assert named - edited == {"fetch_package", "prepare_model", "list_excluded", "calibrate_judge"}
+    assert named - edited == {"fetch_package", "prepare_model", "calibrate_judge"}
 
 
 def test_an_attack_is_rerun_alone(finished: Checkout) -> None:
