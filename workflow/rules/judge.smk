@@ -14,10 +14,11 @@ def embedding_judges():
 
 def embedding_files():
     """Return what embedding judges load: the fetched package, and the files of local directories."""
-    packages = {PACKAGES[judge["package"]].file for judge in embedding_judges() if judge["path"] is None}
+    # One package file at most: there is one packaged model.
+    packages = [PACKAGES[judge["package"]].file for judge in embedding_judges() if judge["path"] is None]
     folders = [Path(judge["path"]) for judge in embedding_judges() if judge["path"] is not None]
     return {
-        "package": [f"results/sources/{file}" for file in packages],
+        "package": f"results/sources/{packages[0]}" if packages else None,
         "files": sorted(str(file) for folder in folders for file in folder.glob("*") if file.is_file()),
     }
 
