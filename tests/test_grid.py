@@ -61,8 +61,7 @@ def test_the_tiny_preset_leaves_out_what_it_skips():
     grid = build_grid(read_config(CONFIG / "tiny.yaml"))
     undefended = {(cell.model, cell.attack) for cell in grid.cells if cell.defense == "none"}
     everywhere = set(itertools.product(AXES["model"], [*AXES["attack"], *CHAT_ATTACKS]))
-    once = ["badnets", "autopoison", "vpi"]
-    assert everywhere - undefended == set(itertools.product(["tiny_gpt2", "tiny_gptj"], once))
+    assert everywhere - undefended == {("tiny_gpt2", "badnets"), ("tiny_gptj", "badnets")}
     defended = {(cell.model, cell.attack, cell.defense) for cell in grid.cells if cell.defense != "none"}
     assert defended == {
         *itertools.product(AXES["model"], ["cba"], ["internal", "external", "conflict"]),
@@ -84,7 +83,7 @@ def test_the_tiny_preset_leaves_out_what_it_skips():
         if (out.dataset, out.defense) == ("reviews", "none") and out.attack not in CHAT_ATTACKS
     }
     assert set(reasons) == {("tiny_gpt2", "badnets"), ("tiny_gptj", "badnets")}
-    assert set(reasons.values()) == {"one architecture is enough to test this attack's data here"}
+    assert set(reasons.values()) == {"one architecture is enough to test badnets here"}
 
 
 def test_the_paper_says_which_cells_wait():

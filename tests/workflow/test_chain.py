@@ -44,8 +44,7 @@ def test_every_cell_has_its_numbers(finished: Checkout) -> None:
     defenses = ["none", "internal", "external", "conflict", *CONTROLS]
     assert found == {
         *((model, attack, defense) for model, attack in trials for defense in defenses),
-        *itertools.product(MODELS, ["lwp", "adaptive_cba", *EDITS, "dtba"], ["none"]),
-        *itertools.product(["tiny_llama"], ["autopoison", "vpi"], ["none"]),
+        *itertools.product(MODELS, ["lwp", "adaptive_cba", *EDITS, *CHAT_ATTACKS], ["none"]),
         *itertools.product(["tiny_llama"], ["lwp", "adaptive_cba", *EDITS, *CHAT_ATTACKS], ["control_clean_tuned"]),
         ("tiny_llama", "cba", "external_rewritten"),
         ("tiny_llama", "adaptive_cba", "internal"),
@@ -91,8 +90,8 @@ def test_numbers_lead_back_through_cards(finished: Checkout) -> None:
     made = {digest for card in cards for digest in card["outputs"].values()}
     assert Counter(card["stage"] for card in cards if card["stage"] in ("answer", "reply", "judge")) == {
         "answer": 50,
-        "reply": 9,
-        "judge": 9,
+        "reply": 13,
+        "judge": 13,
     }
     for card in cards:
         if card["stage"] in ("answer", "reply", "judge"):
@@ -183,7 +182,7 @@ def test_rewritten_evidence_is_the_suspects_own(finished: Checkout) -> None:
 def test_page_and_figures_are_there(finished: Checkout) -> None:
     page = (finished.folder / "results/report/index.html").read_text()
     assert "tiny_gptj" in page
-    cases = len(MODELS) * len(["cba", "lwp", "adaptive_cba", *EDITS, "dtba"]) + len(["badnets", "autopoison", "vpi"])
+    cases = len(MODELS) * len(["cba", "lwp", "adaptive_cba", *EDITS, *CHAT_ATTACKS]) + 1
     assert len(list(finished.folder.glob("results/figures/*/*/*/*.png"))) == len(FIGURES) * cases
     assert (finished.folder / "results/tables/main.tex").read_text().count("\\toprule") == 1
 

@@ -166,10 +166,10 @@ def test_a_new_seed_adds_cells_and_keeps_the_old_ones(finished: Checkout) -> Non
     planned = finished.planned(config="config/edited.yaml")
     assert "prepare_model" not in planned
     assert planned["prepare_dataset"] == 2
-    assert planned["train_backdoored"] == 9
+    assert planned["train_backdoored"] == 13
     assert planned["train_attacked"] == 6
     assert planned["edit_model"] == 9
-    assert (planned["answer"], planned["reply"], planned["judge"]) == (50, 9, 9)
+    assert (planned["answer"], planned["reply"], planned["judge"]) == (50, 13, 13)
 
 
 def test_what_cannot_change_a_result_reruns_nothing(finished: Checkout) -> None:
