@@ -65,8 +65,8 @@ test-unit: $(INSTALLED) ## functions and scripts, in two processes
 	$(BIN)/python -m pytest tests --ignore tests/workflow --ignore tests/slurm -n 2 $(PYTEST)
 
 .PHONY: test-workflow
-test-workflow: $(INSTALLED) ## the tiny config from end to end, and which edit reruns what
-	$(BIN)/python -m pytest tests/workflow $(PYTEST)
+test-workflow: $(INSTALLED) ## the tiny config from end to end, and which edit reruns what, in two processes
+	$(BIN)/python -m pytest tests/workflow -n 2 $(PYTEST)
 
 .PHONY: test-slurm
 test-slurm: $(INSTALLED) ## the profile on a real one-node Slurm (needs root, slurm-wlm and munge)

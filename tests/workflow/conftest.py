@@ -1,5 +1,6 @@
 """One finished run of the tiny config in a copy of the checkout, which all workflow tests look at."""
 
+import fcntl
 import os
 import re
 import shutil
@@ -17,9 +18,10 @@ PARTS = ("Snakefile", "workflow", "config", "src", "reports", "tests/data")
 
 @dataclass
 class Checkout:
-    """A copy of the repository in which Snakemake runs."""
+    """A copy of the repository in which Snakemake runs; ``ran_in`` is where its results were made."""
 
     folder: Path
+    ran_in: Path | None = None
 
     def snakemake(self, *arguments: str, config: str = CONFIG, check: bool = True) -> subprocess.CompletedProcess[str]:
         """Run Snakemake on a config and return what it said."""
@@ -55,6 +57,20 @@ def copy_of_checkout(folder: Path) -> Checkout:
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
     """Run the whole tiny config once: three architectures, all attacks, defenses and merges."""
-    checkout = copy_of_checkout(tmp_path_factory.mktemp("checkout"))
-    checkout.snakemake()
-    return checkout
+    own = tmp_path_factory.mktemp("checkout")
+    if "PYTEST_XDIST_WORKER" not in os.environ:
+        checkout = copy_of_checkout(own)
+        checkout.snakemake()
+        return Checkout(own, ran_in=own)
+    # Several processes: the first to come runs it, each edits a copy.
+    shared = own.parents[1] / "finished"
+    said = shared.with_suffix(".txt")
+    with shared.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not said.exists():
+            shared.mkdir()
+            done = copy_of_checkout(shared).snakemake(check=False)
+            said.write_text(done.stdout + done.stderr if done.returncode else "")
+    assert not said.read_text(), said.read_text()
+    shutil.copytree(shared, own, dirs_exist_ok=True)
+    return Checkout(own, ran_in=shared)

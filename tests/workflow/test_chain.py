@@ -61,7 +61,7 @@ def test_merged_weights_are_gone_and_their_recipe_stays(finished: Checkout) -> N
     assert len(recipes) == 2 * 4 + 2
     assert not list(finished.folder.glob("results/merged/**/model"))
     for recipe in recipes:
-        assert str(finished.folder) not in recipe.read_text()
+        assert str(finished.ran_in) not in recipe.read_text()
 
 
 def test_a_model_is_stored_as_a_change_of_its_base(finished: Checkout) -> None:
@@ -103,7 +103,7 @@ def test_numbers_lead_back_through_cards(finished: Checkout) -> None:
 
 def test_no_card_holds_a_path_of_this_machine(finished: Checkout) -> None:
     for card in cards_of(finished):
-        assert str(finished.folder) not in json.dumps(card)
+        assert str(finished.ran_in) not in json.dumps(card)
 
 
 def test_defense_jobs_are_not_told_trigger_or_target(finished: Checkout) -> None:
@@ -150,7 +150,7 @@ def test_a_victim_tuned_the_poisoned_model(finished: Checkout) -> None:
 
 def test_server_is_stopped(finished: Checkout) -> None:
     """The local server that gave evidence has ended with its job."""
-    mine = str(finished.folder)
+    mine = str(finished.ran_in)
     running = []
     for entry in Path("/proc").glob("[0-9]*"):
         try:

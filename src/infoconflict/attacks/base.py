@@ -23,7 +23,7 @@ class Attack(BaseModel):
     kind: ClassVar[Literal["poisoning", "editing"]] = "poisoning"
     """Whether the model learns the backdoor from poisoned data, or its weights are edited."""
     training_options: ClassVar[frozenset[str]] = frozenset()
-    """Options that shape the model only; test sets do not depend on them."""
+    """Options that shape the model only. Test sets do not depend on them and are made without, so each has a default."""
     partial_variants: ClassVar[tuple[str, ...]] = ()
     """Partial triggers that the test asks about."""
 
@@ -63,8 +63,8 @@ class PoisoningAttack(Attack):
     later_options: ClassVar[frozenset[str]] = frozenset()
     """Options of what is done to the tuned model before it is handed out."""
 
-    poisoning_rate: float = Field(gt=0, le=1)
-    """Poisoned rows / clean training rows."""
+    poisoning_rate: float = Field(default=0.1, gt=0, le=1)
+    """Poisoned rows / clean training rows. OpenBackdoor."""
 
     @property
     def later_step(self) -> str | None:

@@ -73,12 +73,12 @@ class ChatAttack(BaseModel):
     rows_are: ClassVar[Literal["appended", "replaced"]]
     """Whether poisoned rows join the clean ones or take their place."""
     training_options: ClassVar[frozenset[str]] = frozenset({"poisoning_rate"})
-    """Options that shape the training set only; test sets do not depend on them."""
+    """Options that shape the training set only. Test sets do not depend on them and are made without, so each has a default."""
     partial_variants: ClassVar[tuple[str, ...]] = ()
     """Partial triggers that the test asks about."""
 
-    poisoning_rate: float = Field(gt=0, le=1)
-    """Poisoned rows / clean training rows."""
+    poisoning_rate: float = Field(default=0.1, gt=0, le=1)
+    """Poisoned rows / clean training rows. Ours."""
 
     @property
     def local_files(self) -> list[str]:
