@@ -13,7 +13,7 @@ OVERLAY = Path(__file__).with_name("overlay")
 
 
 def run_snakemake(
-    node: SlurmNode, *words: str, cwd: Path, meanwhile: Callable[[], None] = lambda: None, timeout_s: float = 1500
+    node: SlurmNode, *words: str, cwd: Path, meanwhile: Callable[[], None] = lambda: None, timeout_s: float = 2400
 ) -> str:
     """Run ``snakemake --profile slurm`` with the overlay behind it, and return its verbose log.
 

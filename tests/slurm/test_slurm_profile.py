@@ -70,7 +70,8 @@ def test_profile_on_slurm(slurm: SlurmNode, tmp_path: Path) -> None:
 
     def preempt_once() -> None:
         if not requeued and (tmp_path / "attempts").exists():
-            job = next(job for job in slurm.jobs() if "merge_models" in job["comment"])
+            # The controller also remembers the jobs of other tests.
+            job = next(job for job in slurm.jobs() if "merge_models" in job["comment"] and job["state"] == "RUNNING")
             slurm.run("scontrol", "requeue", job["id"])  # what a preemption does
             requeued.append(job["id"])
 
