@@ -7,9 +7,12 @@ def repair_code(w):
 
 
 def repair_rows(w):
-    """Return the clean rows that a defense is given."""
-    if CONFIG.defenses[w.defense].clean_rows() == "all":
-        return f"results/data/{w.dataset}/s{w.seed}/train.jsonl"
+    """Return the clean rows that a defense is given, if any."""
+    match CONFIG.defenses[w.defense].clean_rows():
+        case "none":
+            return []
+        case "all":
+            return f"results/data/{w.dataset}/s{w.seed}/train.jsonl"
     return f"results/clean_share/{w.dataset}/s{w.seed}/train.jsonl"
 
 

@@ -16,6 +16,10 @@ if TYPE_CHECKING:
 METHODS = {
     "none": "Undefended",
     "fine_tuning": "FineTuning",
+    "wanda": "Wanda",
+    "quantize": "Quantize",
+    "merge_with_base": "MergeWithBase",
+    "fine_mixing": "FineMixing",
     "internal": "Internal",
     "external": "External",
     "conflict": "Conflict",

@@ -17,8 +17,8 @@ class Defense(Entry):
     tasks: ClassVar[tuple[str, ...]] = ("classification", "chat")
     """Kinds of data sets that it is for."""
 
-    def clean_rows(self) -> Literal["clean_share", "all"]:
-        """Return which clean rows it is given: the defender's share, or (as an upper bound) the whole training split."""
+    def clean_rows(self) -> Literal["clean_share", "all", "none"]:
+        """Return which clean rows it is given: the defender's share, (as an upper bound) the whole training split, or none."""
         return "clean_share"
 
 

@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, cast
 
 if TYPE_CHECKING:
     import torch
+    from transformers import PreTrainedModel
 
 # Attribute names in transformers: GPT-2 and GPT-J; Llama and most that came after.
 _BLOCKS = ("h", "layers")
@@ -30,3 +31,27 @@ def blocks(backbone: "torch.nn.Module") -> "torch.nn.ModuleList":
 def final_norm(backbone: "torch.nn.Module") -> "torch.nn.Module":
     """Return the norm between the last block and the output head."""
     return cast("torch.nn.Module", getattr(backbone, _first(backbone, _FINAL_NORMS, "final norm")))
+
+
+def linears(block: "torch.nn.Module") -> "dict[str, torch.nn.Module]":
+    """Return the linear layers of a block by their names in it, GPT-2's ``Conv1D`` among them."""
+    import torch
+    from transformers.pytorch_utils import Conv1D
+
+    return {name: module for name, module in block.named_modules() if isinstance(module, torch.nn.Linear | Conv1D)}
+
+
+def is_transposed(module: "torch.nn.Module") -> bool:
+    """Whether a linear layer keeps its weight as (in, out), as ``Conv1D`` does; ``torch.nn.Linear`` has (out, in)."""
+    from transformers.pytorch_utils import Conv1D
+
+    return isinstance(module, Conv1D)
+
+
+def block_linears(model: "PreTrainedModel") -> "list[dict[str, torch.nn.Module]]":
+    """Return for each block its linear layers, by the names that their weights have in the model."""
+    path = f"{model.base_model_prefix}.{blocks_name(model.base_model)}"
+    return [
+        {f"{path}.{number}.{name}.weight": module for name, module in linears(block).items()}
+        for number, block in enumerate(blocks(model.base_model))
+    ]

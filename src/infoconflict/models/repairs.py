@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 from infoconflict.errors import UserError
 from infoconflict.files import PathLike, read_json, write_json
 from infoconflict.models.changes import LoraChange, open_safetensors
+from infoconflict.models.weight_steps import Keep, Mask, ResetRows, Round, Scale
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -67,7 +68,7 @@ class Adapter:
             apply_tensors(model, {name: value})
 
 
-STEPS: dict[str, type[Step]] = {step.kind: step for step in (Tensors, Adapter)}
+STEPS: dict[str, type[Step]] = {step.kind: step for step in (Tensors, Adapter, Mask, Round, Scale, Keep, ResetRows)}
 
 
 def write_repair(folder: PathLike, steps: list[Step]) -> None:

@@ -32,7 +32,7 @@ def repair_cell(job: Job) -> None:
         suspect = Suspect(
             base_dir=Path(job.input.base),
             change_dir=Path(job.input.change),
-            clean_file=Path(job.input.clean),
+            clean_file=Path(job.input.clean) if job.input.get("clean") else None,
             folder=Path(folder),
             scratch=scratch,
             seed=job.seed,

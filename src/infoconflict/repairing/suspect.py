@@ -11,6 +11,7 @@ from infoconflict.files import PathLike, sha256_of_text
 from infoconflict.lineage import canonical
 from infoconflict.models.loading import default_device, load_base, load_changed, load_tokenizer
 from infoconflict.models.repairs import Adapter, Step, Tensors, apply_steps, write_repair
+from infoconflict.models.weight_steps import Mask
 from infoconflict.records import Conversation, Example, read_rows
 
 if TYPE_CHECKING:
@@ -28,7 +29,8 @@ class Suspect:
 
     base_dir: Path
     change_dir: Path
-    clean_file: Path
+    clean_file: Path | None
+    """Clean rows; None for a defense that needs none."""
     folder: Path
     scratch: Path
     """Folder, outside all outputs, that survives a kill: what is in it may be continued."""
@@ -46,7 +48,7 @@ class Suspect:
     @cached_property
     def clean_rows(self) -> list[Example] | list[Conversation]:
         """The clean rows that the defender holds."""
-        return read_rows(self.clean_file)
+        return read_rows(self.clean_file) if self.clean_file else []
 
     @cached_property
     def tokenizer(self) -> "PreTrainedTokenizerBase":
@@ -65,12 +67,19 @@ class Suspect:
 
     def save_tensors(self, tensors: dict[str, Any], name: str = "tensors") -> Tensors:
         """Write parameters that are to be replaced, and return the step."""
+        return Tensors(file=self._save(tensors, name))
+
+    def save_mask(self, packed: dict[str, Any], name: str = "mask") -> Mask:
+        """Write packed masks (:func:`infoconflict.models.weight_steps.pack_mask`) of parameters, and return the step."""
+        return Mask(file=self._save(packed, name))
+
+    def _save(self, tensors: dict[str, Any], name: str) -> str:
         from safetensors.torch import save_file
 
         self.folder.mkdir(parents=True, exist_ok=True)
         file = f"{name}.safetensors"
         save_file({key: value.detach().cpu().contiguous() for key, value in tensors.items()}, self.folder / file)
-        return Tensors(file=file)
+        return file
 
     def tune(
         self,
