@@ -192,7 +192,7 @@ class _Pass:
         self._others: tuple[object, ...]
         self._named: dict[str, object]
 
-        def catch(module: "Module", given: tuple[Tensor, ...], named: dict[str, object]) -> None:
+        def catch(module: "Module", given: "tuple[Tensor, ...]", named: dict[str, object]) -> None:
             (self.states, *others), self._named = given, named
             self._others = tuple(others)
             raise _Caught
