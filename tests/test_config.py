@@ -567,10 +567,10 @@ def test_an_attack_entry_is_the_attack():
 
 
 def test_planned_methods_pass_with_any_options():
-    raw = edited({"defenses/new": {"method": "wanda", "sparsity": [1], "anything": {"deep": 1}}})
+    raw = edited({"defenses/new": {"method": "beear", "sparsity": [1], "anything": {"deep": 1}}})
     entry = load_config(raw, file="c.yaml").defenses["new"]
     assert isinstance(entry, PlannedDefense)
-    assert spec_of(entry) == {"method": "wanda", "sparsity": [1], "anything": {"deep": 1}}
+    assert spec_of(entry) == {"method": "beear", "sparsity": [1], "anything": {"deep": 1}}
 
 
 def test_a_skipped_data_set_needs_no_target_label():
@@ -643,7 +643,7 @@ def test_the_tiny_preset_uses_every_merge_attack_and_architecture():
     assert {entry.method for entry in config.attacks.values()} == set(attacks.METHODS)
     assert {config.merges[name].method for name in config.sweep.merges} == {"linear", "slerp", "ties", "passthrough"}
     assert {entry.architecture for entry in config.models.values()} == set(ARCHITECTURES)
-    assert {entry.method for entry in config.defenses.values()} == {"none", "internal", "external", "conflict"}
+    assert {entry.method for entry in config.defenses.values()} == set(defenses.METHODS)
     assert any(entry.t == "auto" for entry in config.merges.values())
 
 
@@ -831,7 +831,7 @@ def test_markers_of_the_readme_are_checked():
         UserError, match=r"^r\.md: the config has no part Nonsense; correct the marker 'keys of Nonsense'$"
     ):
         refreshed("<!-- keys of Nonsense -->\n<!-- end -->", where="r.md")
-    with pytest.raises(UserError, match=r"^r\.md: has no table for AdaptiveCBAEntry, .*, VictimTuning; add"):
+    with pytest.raises(UserError, match=r"^r\.md: has no table for AdaptiveCBAEntry, .*, VictimTuning, .*; add"):
         refreshed("<!-- keys of Config -->\n<!-- end -->", where="r.md")
 
 

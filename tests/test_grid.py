@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from infoconflict.attacks.chat import ChatAttack
 from infoconflict.config import load_config, read_config
 from infoconflict.config_yaml import read_yaml
-from infoconflict.defenses import CONTROLS
+from infoconflict.defenses import CONTROLS, METHODS
 from infoconflict.errors import UserError
 from infoconflict.grid import Cell, Excluded, build_grid
 
@@ -87,17 +87,20 @@ def test_the_tiny_preset_leaves_out_what_it_skips():
 
 
 def test_the_paper_says_which_cells_wait():
-    grid = build_grid(read_config(CONFIG / "paper.yaml"))
-    assert len(grid.cells) == 4 * (2 * 7 * 4 + 1 * 3 * 2) * 3
-    labelled = itertools.product(AXES["attack"], ["none", "internal", "external", "conflict"])
+    config = read_config(CONFIG / "paper.yaml")
+    grid = build_grid(config)
+    here = {name: config.defenses[name] for name in config.grid.defenses if config.defenses[name].method in METHODS}
+    assert {"none", "wanda", "internal", "external", "conflict"} <= set(here)
+    for_chat = [name for name, entry in here.items() if "chat" in entry.tasks and not getattr(entry, "evidence", None)]
     assert {(cell.attack, cell.defense) for cell in grid.cells} == {
-        *labelled,
-        *itertools.product(CHAT_ATTACKS, ["none", "internal"]),
+        *itertools.product(AXES["attack"], here),
+        *itertools.product(CHAT_ATTACKS, for_chat),
     }
+    assert len(grid.cells) == 4 * (2 * 7 * len(here) + 1 * 3 * len(for_chat)) * 3
     # No attack waits, only defenses.
     assert not [out for out in grid.excluded if f"{out.attack} arrives" in out.reason]
     reasons = {(out.dataset, out.attack, out.defense): out.reason for out in grid.excluded if out.model == "llama"}
-    assert reasons["sst2", "cba", "wanda"] == "the defense wanda arrives with a later version"
+    assert reasons["sst2", "cba", "beear"] == "the defense beear arrives with a later version"
     assert reasons["sst2", "dtba", "none"] == "the attack dtba is for chat, the data set sst2 for classification"
     assert (
         reasons["chat_backdoor", "cba", "none"]

@@ -11,7 +11,7 @@ rather than filled up, so that every token that is counted is a real one.
 
 import math
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Annotated, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -36,7 +36,7 @@ class Wanda(WeightsDefense):
     """`wanda`."""
     sparsity: Annotated[float, Field(ge=0, lt=1)] = 0.5
     """Share of each row of weights that is set to zero. Paper, A.3."""
-    pattern: Literal["unstructured", "2:4", "4:8"] = UNSTRUCTURED
+    pattern: Literal["unstructured", "2:4", "4:8"] = "unstructured"
     """`2:4` and `4:8`: that many of every 4 or 8 neighbours are pruned, at sparsity 0.5. Wanda's code has the three."""
     calibration_rows: Count | None = 128
     """Clean rows that inputs are measured on, drawn by the seed; null: all. Wanda's code."""
@@ -56,7 +56,7 @@ def repair(suspect: "Suspect", options: Wanda) -> "list[Step]":
     from infoconflict.training.rows import tokenize_rows
 
     model = suspect.model()
-    rows = list(suspect.clean_rows)
+    rows: Any = suspect.clean_rows
     if options.calibration_rows is not None and options.calibration_rows < len(rows):
         rows = random.Random(f"{suspect.seed}/calibration").sample(rows, options.calibration_rows)
     tokens = [row.inputs for row in tokenize_rows(suspect.tokenizer, rows, max_tokens=context_length(model))]
