@@ -78,6 +78,10 @@ class Forks:
             event, statuses = self.waiting.pop(number)
             statuses.append(int(status))
             event.set()
+        # Nobody is left to run anything.
+        for event, statuses in self.waiting.values():
+            statuses.append(1)
+            event.set()
 
     def run(self, script: str) -> None:
         """Run a script to its end; a status other than 0 is an error, as for any command."""
