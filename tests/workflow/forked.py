@@ -1,4 +1,4 @@
-"""Snakemake whose Python scripts begin in a process that has loaded the libraries already: `python -m tests.workflow.forked ARGUMENTS`.
+"""Snakemake whose Python scripts begin in a process that has loaded the libraries: `python -m tests.workflow.forked ARGUMENTS`.
 
 Starting Python and importing torch takes longer than most jobs on generated models. Here a process does that once and forks for
 each job: the same script, as Snakemake wrote it, in a process of its own, with its own exit status. Nothing else differs.
@@ -109,7 +109,7 @@ def main(arguments: list[str]) -> None:
     import snakemake.script
     from snakemake import cli
 
-    def execute_script(self, fname: str, edit: bool = False) -> None:  # noqa: ARG001
+    def execute_script(self, fname: str, edit: bool = False) -> None:
         started = time.monotonic()
         forks.run(fname)
         if self.bench_record is not None:
