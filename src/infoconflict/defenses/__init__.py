@@ -16,6 +16,10 @@ if TYPE_CHECKING:
 METHODS = {
     "none": "Undefended",
     "fine_tuning": "FineTuning",
+    "fine_pruning": "FinePruning",
+    "nad": "NAD",
+    "beear": "BEEAR",
+    "crow": "Crow",
     "internal": "Internal",
     "external": "External",
     "conflict": "Conflict",
