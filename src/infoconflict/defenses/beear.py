@@ -102,7 +102,7 @@ class Anchors:
 
 def make_anchors(
     tokenizer: "PreTrainedTokenizerBase",
-    rows: "Sequence[Example] | Sequence[Conversation]",
+    rows: "Sequence[Example | Conversation]",
     candidates: Sequence[str],
     *,
     max_tokens: int,
