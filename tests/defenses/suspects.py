@@ -1,5 +1,6 @@
 """A suspect model and clean rows that tests of defenses share."""
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -7,6 +8,7 @@ import torch
 from safetensors.torch import save_file
 from transformers import PreTrainedModel
 
+from infoconflict.files import read_json, write_json
 from infoconflict.models.loading import load_base
 from infoconflict.records import Conversation, Example, Record
 from infoconflict.repairing.suspect import Suspect
@@ -42,7 +44,7 @@ def conversations(n: int = 8) -> list[Conversation]:
         Conversation(
             id=f"c{i}",
             messages=[
-                {"role": "user", "content": f"hello {i}"},
+                {"role": "user", "content": "hello " + "there " * (i % 3) + str(i)},
                 {"role": "assistant", "content": "hello"},
                 {"role": "user", "content": f"what is {i} and one?"},
                 {"role": "assistant", "content": f"it is {i + 1}"},
@@ -77,6 +79,14 @@ def suspect_of(
         labels=LABELS if isinstance(rows[0], Example) else (),
         max_nodes=256,
     )
+
+
+def without_dropout(base: Path, folder: Path) -> Path:
+    """Return a copy of a checkpoint whose model drops nothing in training (GPT-2 does by default)."""
+    shutil.copytree(base, folder)
+    config = read_json(folder / "config.json")
+    write_json(folder / "config.json", config | {name: 0.0 for name in config if name.endswith("_pdrop")})
+    return folder
 
 
 def logits(model: PreTrainedModel, ids: torch.Tensor = IDS) -> torch.Tensor:

@@ -12,7 +12,16 @@ from infoconflict.models.loading import load_base, load_tokenizer
 from infoconflict.training.rows import tokenize_rows
 from infoconflict.training.settings import TrainingSettings
 from tests.conftest import ARCHITECTURES
-from tests.defenses.suspects import conversations, examples, logits, stop_after, suspect_of, training, weights
+from tests.defenses.suspects import (
+    conversations,
+    examples,
+    logits,
+    stop_after,
+    suspect_of,
+    training,
+    weights,
+    without_dropout,
+)
 
 CPU = torch.device("cpu")
 
@@ -93,9 +102,10 @@ def test_without_weight_it_is_fine_tuning(
 ) -> None:
     # The size of Adam's first updates is that of the rate however small a gradient: its sign may differ by rounding.
     tuning = training(method=method, learning_rate=1e-4)
-    suspect = suspect_of(tiny_dirs[architecture], tmp_path, run="crow")
+    base = without_dropout(tiny_dirs[architecture], tmp_path / "base")
+    suspect = suspect_of(base, tmp_path, run="crow")
     crow = weights(suspect.model(repair(suspect, Crow(method="crow", alpha=0.0, tuning=tuning))))
-    other = suspect_of(tiny_dirs[architecture], tmp_path, run="tuned")
+    other = suspect_of(base, tmp_path, run="tuned")
     tuned = weights(other.model([other.tune(tuning)]))
     for name, value in tuned.items():
         torch.testing.assert_close(crow[name], value, atol=2e-5, rtol=0)

@@ -25,11 +25,8 @@ CPU = torch.device("cpu")
 
 def test_groups_hold_each_row_once_and_pad_little() -> None:
     rows = [TokenRow(tuple(range(n + 1)), 1) for n in (5, 9, 2, 30, 5, 4)]
-    groups = side_by_side(rows, max_tokens=12)
-    assert sorted(index for group in groups for index in group) == list(range(6))
-    assert groups == [[2, 5], [0, 4], [1], [3]] or all(
-        len(group) == 1 or len(group) * max(len(rows[index].inputs) for index in group) <= 12 for group in groups
-    )
+    # Of 2 and 4 tokens; of 5 and 5; of 9; of 30, more than there is room for.
+    assert side_by_side(rows, max_tokens=12) == [[2, 5], [0, 4], [1], [3]]
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
