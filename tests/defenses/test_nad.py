@@ -157,7 +157,7 @@ def test_the_student_comes_nearer(which: str, tiny_dirs: dict[str, Path], tmp_pa
         tuning = training(epochs=8, method="full", learning_rate=2e-3, schedule="linear")
         steps = repair(suspect, options(beta=beta, tuning=tuning, map=which))
         # Only the student's step is kept.
-        assert [file.name for file in suspect.folder.iterdir()] == ["tuned"]
+        assert [file.name for file in suspect.folder.iterdir()] == ["tuned.safetensors"]
         teacher = distillation(suspect, which)
         teacher.maps = load(suspect.scratch / "teacher_maps.safetensors")
         teacher.model = suspect.model(steps)
