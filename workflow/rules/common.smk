@@ -94,6 +94,14 @@ def repairs_weights(defense):
     return isinstance(CONFIG.defenses.get(defense), WeightsDefense)
 
 
+def defense_settings(w):
+    """Return a defense's settings; of what is set per model, only the cell's own counts."""
+    settings = spec_of(CONFIG.defenses[w.defense])
+    for name in CONFIG.defenses[w.defense].per_model:
+        settings[name] = {model: value for model, value in settings[name].items() if model == w.model}
+    return settings
+
+
 def repair_settings(w):
     """Return the words for all settings above a repair but the defense's own."""
     share = CONFIG.defenses[w.defense].clean_rows() == "clean_share"
@@ -234,7 +242,7 @@ def settings_of(part, w):
                 "training_conflict": training_settings(CONFIG.training.conflict),
             }
         case "defense":
-            return {"defense": spec_of(CONFIG.defenses[w.defense])}
+            return {"defense": defense_settings(w)}
         case "merge":
             return {"merge": spec_of(CONFIG.merges[w.merge])}
         case "swept_merge":

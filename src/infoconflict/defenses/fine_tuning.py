@@ -23,7 +23,7 @@ class FineTuning(WeightsDefense):
     rows: Literal["clean_share", "all"] = "clean_share"
     """Clean rows: the defender's share, or the whole clean training split. Ours."""
     tuning: Training = Training(epochs=3, learning_rate=2e-4, batch_size=16)
-    """How it is tuned. Paper, A.2: 2e-4, 16 rows, 3 epochs; the rest as elsewhere here."""
+    """How it is tuned. Paper, A.3: 2e-4, 16 rows, 3 epochs; the rest as elsewhere here."""
 
     def clean_rows(self) -> Literal["clean_share", "all", "none"]:
         """Return which clean rows it is given."""

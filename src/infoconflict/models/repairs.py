@@ -68,7 +68,30 @@ class Adapter:
             apply_tensors(model, {name: value})
 
 
-STEPS: dict[str, type[Step]] = {step.kind: step for step in (Tensors, Adapter, Mask, Round, Scale, Keep, ResetRows)}
+@dataclass(frozen=True, kw_only=True)
+class Channels:
+    """Channels that are cut off: their entries of some parameters become zero."""
+
+    kind: ClassVar[str] = "channels"
+
+    parameters: dict[str, int]
+    """Axis along which the channels lie, by name of the parameter."""
+    channels: list[int]
+
+    def apply(self, model: "PreTrainedModel", folder: Path, base_dir: Path) -> None:
+        """Zero the entries."""
+        import torch
+
+        named = dict(model.named_parameters())
+        with torch.no_grad():
+            for name, axis in self.parameters.items():
+                if name not in named or max(self.channels, default=-1) >= named[name].shape[axis]:
+                    raise UserError(f"{folder}: cuts channels of '{name}' that the model lacks; repair the model again")
+                chosen = torch.tensor(self.channels, dtype=torch.long, device=named[name].device)
+                named[name].index_fill_(axis, chosen, 0.0)
+
+
+STEPS: dict[str, type[Step]] = {step.kind: step for step in (Tensors, Adapter, Channels, Mask, Round, Scale, Keep, ResetRows)}
 
 
 def write_repair(folder: PathLike, steps: list[Step]) -> None:

@@ -38,6 +38,7 @@ def repair_cell(job: Job) -> None:
             seed=job.seed,
             precision=job.spec["model"]["precision"],
             max_nodes=int(job.machine.get("max_nodes", 512)),
+            model_id=job.cell.get("model", ""),
             labels=job.spec.get("labels", ()),
             conflict_dir=Path(job.input.conflict) if job.input.get("conflict") else None,
         )

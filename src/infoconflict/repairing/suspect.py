@@ -37,6 +37,8 @@ class Suspect:
     seed: int
     precision: str = "auto"
     max_nodes: int = 512
+    model_id: str = ""
+    """Id of the model in the config, for options that are set per model."""
     labels: Sequence[str] = ()
     """The task's labels; none on the chat task."""
     conflict_dir: Path | None = None
@@ -88,6 +90,8 @@ class Suspect:
         steps: Sequence[Step] = (),
         name: str = "tuned",
         rows_file: PathLike | None = None,
+        rows: int | None = None,
+        objective: dict[str, Any] | None = None,
     ) -> Step:
         """Tune the suspect model, as the given steps left it, on the clean rows; return the step that this adds.
 
@@ -103,6 +107,10 @@ class Suspect:
             Of the files in the repair's folder.
         rows_file : path, optional
             Other clean rows than ``clean_file``.
+        rows : int, optional
+            Tune on the first so many; at most all there are.
+        objective : dict, optional
+            What is learned, if that is more than the answers (:class:`infoconflict.defenses.objective.Objective`).
         """
         from infoconflict.training.launch import Request, run
 
@@ -114,14 +122,16 @@ class Suspect:
                 _copy(self.folder / file, own / "before" / file)
         write_repair(own / "before", list(steps))
         seed = int(sha256_of_text(f"{self.seed}/repair/{name}")[:8], 16)
-        digest = sha256_of_text(canonical({"training": settings, "seed": seed, "name": name}))[:24]
+        digest = sha256_of_text(canonical({"training": settings, "seed": seed, "name": name, "objective": objective}))[
+            :24
+        ]
         summary = run(
             Request(
                 base_dir=str(self.base_dir),
                 start_dir=str(self.change_dir),
                 start_repair=str(own / "before"),
                 examples=str(rows_file or self.clean_file),
-                rows=None,
+                rows=None if rows is None else min(rows, len(read_rows(rows_file or self.clean_file))),
                 settings=settings,
                 seed=seed,
                 out_dir=str(own / "change"),
@@ -130,10 +140,12 @@ class Suspect:
                 digest=digest,
                 precision=self.precision,
                 max_nodes=self.max_nodes,
+                objective=objective,
             )
         )
         self.tokens += int(summary["tokens"])
         self.details[name] = {key: summary[key] for key in ("steps", "rows", "final_loss", "trainable_parameters")}
+        self.details[name] |= summary["objective"]
         target = self.folder / name
         if target.exists():
             shutil.rmtree(target)
@@ -142,6 +154,14 @@ class Suspect:
             return Tensors(file=f"{name}.safetensors")
         _copy(own / "change", target)
         return Adapter(folder=name)
+
+    def discard(self, step: Step) -> None:
+        """Delete the files of a step that only helped to make others."""
+        for file in [self.folder / value for value in vars(step).values() if isinstance(value, str)]:
+            if file.is_dir():
+                shutil.rmtree(file)
+            else:
+                file.unlink(missing_ok=True)
 
 
 def _made(folder: Path) -> Path:

@@ -1,13 +1,14 @@
 """Run the trainer in this process, or in one process per GPU where there are several (by accelerate)."""
 
 import dataclasses
+import importlib
 import json
 import os
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from infoconflict.errors import UserError
 from infoconflict.files import read_json, write_json
@@ -15,6 +16,9 @@ from infoconflict.records import read_rows
 from infoconflict.training.checkpoints import Checkpoints
 from infoconflict.training.settings import TrainingSettings
 from infoconflict.training.trainer import Machine, Workers, train
+
+if TYPE_CHECKING:
+    from infoconflict.defenses.objective import Objective
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -36,6 +40,8 @@ class Request:
     quantization: str = "none"
     max_nodes: int = Machine.max_nodes
     gradient_checkpointing: bool = False
+    objective: dict[str, Any] | None = None
+    """What is learned beside the answers: ``method`` names the defense whose file has it, the rest is for that."""
 
 
 def run(request: Request, *, processes: int | None = None, cpu: bool = False) -> dict[str, Any]:
@@ -97,7 +103,14 @@ def train_request(request: Request, workers: Workers, device: Any = None) -> dic
         machine=Machine(max_nodes=request.max_nodes, gradient_checkpointing=request.gradient_checkpointing),
         workers=workers,
         device=device,
+        objective=None if request.objective is None else objective_of(request.objective),
     )
+
+
+def objective_of(request: dict[str, Any]) -> "Objective":
+    """Have a defense's file make its objective."""
+    objective: Objective = importlib.import_module(f"infoconflict.defenses.{request['method']}").objective(request)
+    return objective
 
 
 def main(request_file: str, summary_file: str) -> None:

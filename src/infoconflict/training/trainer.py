@@ -43,6 +43,8 @@ from infoconflict.training.settings import TrainingSettings
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
+    from infoconflict.defenses.objective import Objective
+
 DIVERGED_AFTER = 20
 DIVERGED_FACTOR = 4.0
 
@@ -194,12 +196,13 @@ def train(
     machine: Machine | None = None,
     workers: Workers | None = None,
     device: torch.device | None = None,
+    objective: "Objective | None" = None,
 ) -> dict[str, Any]:
     """Tune a base on examples or conversations and store the change alone.
 
     Writes a PEFT adapter (or, for full fine-tuning, the changed tensors) to ``out_dir`` and one JSON object per update to
     ``losses_path``. ``start_dir`` is a change to start from, folded into the base, and ``start_repair`` a repair that is then
-    applied: an adapter is what is added to that.
+    applied: an adapter is what is added to that. ``objective`` is what is learned, if that is more than the answers.
     Continues from ``checkpoints`` where an earlier run of the same digest was stopped.
 
     Returns
@@ -224,6 +227,8 @@ def train(
     named = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
     parameters = list(named.values())
     plan = batches(len(rows), settings, seed)
+    if objective is not None:
+        objective.prepare(model, rows, settings=settings, seed=seed, max_nodes=machine.max_nodes)
     optimizer = torch.optim.AdamW(
         parameters, lr=settings.learning_rate, betas=(0.9, settings.beta2), weight_decay=settings.weight_decay
     )
@@ -231,13 +236,18 @@ def train(
     state = checkpoints.load()
     if state is not None:
         restore(state, named, optimizer)
+        if objective is not None:
+            objective.restore(state["objective"])
         losses = json.loads(state["losses"])
         say(f"continuing after update {len(losses)} of {len(plan)}")
-    else:
-        torch.manual_seed(seed)
-    model.train()
     dtype = next(model.parameters()).dtype if settings.method == "full" else model.dtype
     autocast = torch.autocast(device.type, dtype=torch.bfloat16, enabled=dtype == torch.bfloat16)
+    if state is None:
+        torch.manual_seed(seed)
+        if objective is not None:
+            with autocast:
+                objective.start()
+    model.train()
     meter = Meter(len(plan), done=len(losses), every=machine.log_seconds)
     with StopSignal() as stop:
         last_saved = time.monotonic()
@@ -247,7 +257,10 @@ def train(
             mine = batch[workers.rank :: workers.world]
             loss, computed = 0.0, 0
             with autocast:
-                parts = batch_loss(
+                own = None
+                if objective is not None:
+                    own = objective.parts(plan[step], plan[step][workers.rank :: workers.world], step)
+                parts = own or batch_loss(
                     model,
                     mine,
                     n_targets=n_targets,
@@ -282,7 +295,7 @@ def train(
             )
             meter.update(losses[-1])
             if workers.rank == 0 and (stop.requested or time.monotonic() - last_saved > machine.checkpoint_seconds):
-                checkpoints.save(snapshot(named, optimizer, losses))
+                checkpoints.save(snapshot(named, optimizer, losses, objective))
                 last_saved = time.monotonic()
             if stop.requested:
                 raise SystemExit(128 + signal.SIGTERM)
@@ -292,11 +305,12 @@ def train(
     return {
         "steps": len(plan),
         "rows": len(rows),
-        "tokens": int(sum(row["tokens"] for row in losses)),
+        "tokens": int(sum(row["tokens"] for row in losses)) + (objective.tokens if objective is not None else 0),
         "computed_tokens": int(sum(row["computed"] for row in losses)),
         "training_seconds": meter.seconds,
         "trainable_parameters": sum(parameter.numel() for parameter in parameters),
         "final_loss": sum(row["loss"] for row in losses[-10:]) / len(losses[-10:]),
+        "objective": objective.details() if objective is not None else {},
     }
 
 
@@ -320,7 +334,10 @@ def load_start(
 
 
 def snapshot(
-    named: dict[str, torch.nn.Parameter], optimizer: torch.optim.Optimizer, losses: list[dict[str, float]]
+    named: dict[str, torch.nn.Parameter],
+    optimizer: torch.optim.Optimizer,
+    losses: list[dict[str, float]],
+    objective: "Objective | None" = None,
 ) -> dict[str, Any]:
     """Return all that a run needs to go on as if it had not been stopped."""
     state: dict[str, Any] = {
@@ -329,6 +346,8 @@ def snapshot(
         "generator": torch.get_rng_state(),
         "losses": json.dumps(losses),
     }
+    if objective is not None:
+        state["objective"] = objective.state()
     if torch.cuda.is_available():
         state["cuda_generators"] = torch.cuda.get_rng_state_all()
     return state

@@ -1,0 +1,74 @@
+"""Fine-tuning of a suspect model: nothing without a rate, a lower loss with one, the same bytes for the same seed."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from infoconflict.defenses.fine_tuning import FineTuning, repair
+from infoconflict.files import read_json, sha256_of
+from infoconflict.models.repairs import apply_repair, write_repair
+from tests.conftest import ARCHITECTURES
+from tests.defenses.suspects import conversations, logits, stop_after, suspect_of, training, weights
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("method", ["lora", "full"])
+def test_without_a_rate_it_is_the_identity(
+    architecture: str, method: str, tiny_dirs: dict[str, Path], tmp_path: Path
+) -> None:
+    suspect = suspect_of(tiny_dirs[architecture], tmp_path)
+    options = FineTuning(method="fine_tuning", tuning=training(method=method, learning_rate=1e-30))
+    repaired = suspect.model(repair(suspect, options))
+    for name, value in weights(suspect.model()).items():
+        torch.testing.assert_close(weights(repaired)[name], value, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_the_loss_falls_and_the_steps_are_stored(architecture: str, tiny_dirs: dict[str, Path], tmp_path: Path) -> None:
+    suspect = suspect_of(tiny_dirs[architecture], tmp_path)
+    losses = []
+    for epochs in (1, 6):
+        tuning = training(epochs=epochs, learning_rate=2e-2)
+        steps = repair(suspect, FineTuning(method="fine_tuning", tuning=tuning))
+        losses.append(suspect.details["tuned"]["final_loss"])
+    assert losses[1] < losses[0]
+    # Stored, a repair gives the model that the steps gave.
+    write_repair(suspect.folder, steps)
+    stored = suspect.model()
+    before = logits(stored)
+    apply_repair(stored, suspect.base_dir, suspect.folder)
+    torch.testing.assert_close(logits(stored), logits(suspect.model(steps)))
+    assert not torch.allclose(logits(stored), before)
+    assert read_json(suspect.folder / "repair.json") == {"steps": [{"kind": "adapter", "folder": "tuned"}]}
+
+
+@pytest.mark.parametrize("rows", [None, conversations()])
+def test_seeds_reproduce(rows: list, tiny_dirs: dict[str, Path], tmp_path: Path) -> None:
+    digests = []
+    for run, seed in (("one", 0), ("two", 0), ("other", 1)):
+        suspect = suspect_of(tiny_dirs["llama"], tmp_path, rows, run=run, seed=seed)
+        repair(suspect, FineTuning(method="fine_tuning", tuning=training()))
+        digests.append(sha256_of(suspect.folder))
+        assert suspect.tokens > 0
+    assert digests[0] == digests[1] != digests[2]
+
+
+def test_a_run_goes_on_from_its_checkpoint(
+    tiny_dirs: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = FineTuning(method="fine_tuning", tuning=training(epochs=2))
+    whole = suspect_of(tiny_dirs["gpt2"], tmp_path, run="whole")
+    repair(whole, options)
+    broken = suspect_of(tiny_dirs["gpt2"], tmp_path, run="broken")
+    stop_after(monkeypatch, 3)
+    with pytest.raises(KeyboardInterrupt):
+        repair(broken, options)
+    monkeypatch.undo()
+    repair(broken, options)
+    assert sha256_of(whole.folder) == sha256_of(broken.folder)
+
+
+def test_which_rows_are_given() -> None:
+    assert FineTuning(method="fine_tuning").clean_rows() == "clean_share"
+    assert FineTuning(method="fine_tuning", rows="all").clean_rows() == "all"
