@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 METHODS = {
     "none": "Undefended",
     "fine_tuning": "FineTuning",
+    "speculative": "Speculative",
+    "cleangen": "CleanGen",
     "internal": "Internal",
     "external": "External",
     "conflict": "Conflict",
