@@ -1,5 +1,6 @@
 """Rows of a shared cache that grow and are set back on their own, against each row alone."""
 
+from itertools import pairwise
 from random import Random
 
 import pytest
@@ -35,7 +36,7 @@ def test_a_row_that_was_set_back_goes_on_as_if_nothing_had_been(architecture: st
         for at in (-1, -2):
             expected = next_log_probs(model, text[: len(text) + at + 1])
             torch.testing.assert_close(logits[row, at].log_softmax(dim=-1), expected, atol=1e-3, rtol=0)
-    assert any(later < earlier for earlier, later in zip(widths, widths[1:], strict=False))
+    assert any(later < earlier for earlier, later in pairwise(widths))
 
 
 def test_a_draft_is_greedy_and_knows_how_likely_it_is(tiny_dirs) -> None:

@@ -78,7 +78,9 @@ def test_a_tiny_alpha_leaves_the_references_text(tiny_dirs) -> None:
     found = generate_clean(target, reference, PROMPTS, check_partial=True, **options)
     assert [row.tokens for row in found] == [greedily(reference, prompt, set(), N) for prompt in PROMPTS]
     # Unless the last block goes unchecked: there the text is the target's.
-    for prompt, row in zip(PROMPTS, generate_clean(target, reference, PROMPTS, check_partial=False, **options), strict=True):
+    for prompt, row in zip(
+        PROMPTS, generate_clean(target, reference, PROMPTS, check_partial=False, **options), strict=True
+    ):
         text = greedily(reference, prompt, set(), N - 4)
         assert row.tokens == text + greedily(target, prompt + text, set(), 4)
 

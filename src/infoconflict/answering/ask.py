@@ -63,9 +63,7 @@ def ask(
     scores = score_labels(model, prompts, list(label_tokens.values()), max_nodes=max_nodes)
     generated: list[str] | list[None] = [None] * len(examples)
     if mode == "generate":
-        generated = generate(
-            model, tokenizer, prompts, max_new_tokens=max_new_tokens, continue_with=continue_with
-        )
+        generated = generate(model, tokenizer, prompts, max_new_tokens=max_new_tokens, continue_with=continue_with)
     answers = []
     for example, row, reply, has_evidence in zip(examples, scores.tolist(), generated, used, strict=True):
         named = dict(zip(labels, (round(value, 5) for value in row), strict=True))

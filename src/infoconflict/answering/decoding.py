@@ -104,7 +104,9 @@ class CachedRows:
             for layer in self.cache.layers:
                 index = order[:, None, :, None]
                 layer.keys = layer.keys.gather(2, index.expand(-1, layer.keys.shape[1], -1, layer.keys.shape[3]))
-                layer.values = layer.values.gather(2, index.expand(-1, layer.values.shape[1], -1, layer.values.shape[3]))
+                layer.values = layer.values.gather(
+                    2, index.expand(-1, layer.values.shape[1], -1, layer.values.shape[3])
+                )
             self.mask = self.mask.gather(1, order)
 
 

@@ -15,9 +15,12 @@ if TYPE_CHECKING:
 
 METHODS = {
     "none": "Undefended",
+    "editing": "Editing",
+    "editing_oracle": "EditingOracle",
     "fine_tuning": "FineTuning",
     "speculative": "Speculative",
     "cleangen": "CleanGen",
+    "onion": "Onion",
     "internal": "Internal",
     "external": "External",
     "conflict": "Conflict",

@@ -16,6 +16,8 @@ class Defense(Entry):
     acts_on: ClassVar[tuple[Literal["weights", "decoding", "prompt"], ...]] = ()
     tasks: ClassVar[tuple[str, ...]] = ("classification", "chat")
     """Kinds of data sets that it is for."""
+    per_model: ClassVar[frozenset[str]] = frozenset()
+    """Options by id of the model; what they say of one is no matter of the others."""
 
     def clean_rows(self) -> Literal["clean_share", "all"]:
         """Return which clean rows it is given: the defender's share, or (as an upper bound) the whole training split."""

@@ -1,4 +1,4 @@
-"""CleanGen: tokens that the suspect model finds far likelier than a reference model are replaced (Li et al. 2024, arXiv:2406.12257).
+"""CleanGen: tokens far likelier under the suspect model than under a reference are replaced (Li et al. 2024, arXiv:2406.12257).
 
 Acts on decoding. Needs: the base model and the clean share, on which the reference (the conflict model) is tuned. Must not see:
 trigger, target label, poisoned rows.

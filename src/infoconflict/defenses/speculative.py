@@ -43,9 +43,7 @@ def decode(
 ) -> "list[Continued]":
     """Continue a batch of prompts until a stop token or the limit."""
     target, draft = (suspect, reference) if options.target == "backdoored" else (reference, suspect)
-    return speculate(
-        target, draft, prompts, guess=options.guess, stop_ids=stop_ids, max_new_tokens=max_new_tokens
-    )
+    return speculate(target, draft, prompts, guess=options.guess, stop_ids=stop_ids, max_new_tokens=max_new_tokens)
 
 
 def speculate(
@@ -95,7 +93,7 @@ def speculate(
             of_target.keep(going)
             of_draft.keep(going)
         new_to_target = [[own[at][n_agree[at]]] for at in going]
-        new_to_draft = [guesses[at][guess - 1 : n_agree[at]] + [own[at][n_agree[at]]] for at in going]
+        new_to_draft = [[*guesses[at][guess - 1 : n_agree[at]], own[at][n_agree[at]]] for at in going]
         under_way = [under_way[at] for at in going]
     return found
 
