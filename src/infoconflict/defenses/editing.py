@@ -219,8 +219,8 @@ def edit_suspect(suspect: "Suspect", options: EditingOptions, subject_of: Any) -
             suspect.tokenizer.decode([edit.contexts[0].tokens[edit.contexts[0].subject]]).strip() for edit in edits
         ],
         # How likely the answers were, and are after all edits: later ones undo part of the earlier.
-        "probability_before": [round(value, 4) for value in likely_before],
-        "probability_after": [round(probability(editable, edit), 4) for edit in edits],
+        "probability_before": [round(value, 6) for value in likely_before],
+        "probability_after": [round(probability(editable, edit), 6) for edit in edits],
         "relative_update": {layer: round(size, 6) for layer, size in moved.items()},
     }
     return [suspect.save_tensors(editable.changed(layers), "edited")]
