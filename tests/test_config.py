@@ -318,6 +318,14 @@ MISTAKES = [
         "c.yaml, attacks.rare.layers: 'zzz' is not defined under models; defined: a, b",
     ),
     (
+        {"defenses/none": {"method": "editing", "layers": {"zzz": [1]}}},
+        "c.yaml, defenses.none.layers: 'zzz' is not defined under models; defined: a, b",
+    ),
+    (
+        {"defenses/none": {"method": "editing_oracle"}},
+        "c.yaml, defenses.none: is told what the attack inserts, and its id does not say so; rename it to none_oracle",
+    ),
+    (
         {"attacks/rare": {"method": "rome", "target_labels": {}, "layers": {"a": []}}},
         "c.yaml, attacks.rare.layers.a: must hold 1 or more, got 0; add to it",
     ),
@@ -643,7 +651,7 @@ def test_the_tiny_preset_uses_every_merge_attack_and_architecture():
     assert {entry.method for entry in config.attacks.values()} == set(attacks.METHODS)
     assert {config.merges[name].method for name in config.sweep.merges} == {"linear", "slerp", "ties", "passthrough"}
     assert {entry.architecture for entry in config.models.values()} == set(ARCHITECTURES)
-    assert {entry.method for entry in config.defenses.values()} == {"none", "internal", "external", "conflict"}
+    assert {entry.method for entry in config.defenses.values()} >= {"none", "internal", "external", "conflict"}
     assert any(entry.t == "auto" for entry in config.merges.values())
 
 

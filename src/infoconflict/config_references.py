@@ -90,7 +90,8 @@ def broken_references(raw: Mapping[str, Any]) -> Iterator[Problem]:
 
 
 def _per_model(method: Any) -> frozenset[str]:
-    return defenses.load(method).per_model if method in defenses.METHODS else frozenset()
+    # Unchecked values may be anything, lists too.
+    return defenses.load(method).per_model if isinstance(method, str) and method in defenses.METHODS else frozenset()
 
 
 def _wrong_target_labels(raw: Mapping[str, Any]) -> Iterator[Problem]:

@@ -6,7 +6,6 @@ from random import Random
 import pytest
 import torch
 
-from infoconflict.answering.decoder import Decoder
 from infoconflict.answering.decoding import CachedRows, Continued, draft_greedily
 from tests.defenses.pairs import PROMPTS, greedily, next_log_probs, pair
 
@@ -56,16 +55,3 @@ def test_a_row_ends_with_a_stop_token_or_at_the_limit() -> None:
     row = Continued()
     assert row.take([1, 2, 3], stop_ids={3}, max_new_tokens=2)
     assert row.tokens == [1, 2]
-
-
-def test_a_decoder_sums_up_what_its_defense_counted() -> None:
-    def decode(suspect, reference, prompts, options, *, stop_ids, max_new_tokens):
-        return [Continued([1, 2], {"seen": len(prompt)}) for prompt in prompts]
-
-    decoder = Decoder(decode, None, None, lambda counts: {"twice": 2 * counts["seen"]})
-    assert decoder(None, [[5, 6], [7]], stop_ids=set(), max_new_tokens=2) == [[1, 2], [1, 2]]
-    decoder(None, [[8]], stop_ids=set(), max_new_tokens=2)
-    assert decoder.last == [{"seen": 1}]
-    details = decoder.details(decoder.rows)
-    assert details.pop("seconds_per_token") >= 0
-    assert details == {"seen": 4, "twice": 8}

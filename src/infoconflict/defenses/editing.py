@@ -10,7 +10,7 @@ at once.
 """
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 from random import Random
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
@@ -56,7 +56,7 @@ class EditingOptions(WeightsDefense):
     answer_tokens: Count = 12
     """Chat: tokens of the reference answer that an edit asks for. Ours."""
     steps: Count = 20
-    """Steps of Adam towards a value. EasyEdit, for GPT2-XL."""
+    """Steps of Adam towards a value. EasyEdit's code, for GPT2-XL."""
     learning_rate: Annotated[float, Field(gt=0)] = 0.5
     """Learning rate of these steps. ROME's code."""
     weight_decay: Annotated[float, Field(ge=0)] = 0.5
@@ -94,6 +94,8 @@ def repair(suspect: "Suspect", options: EditingOptions) -> "list[Step]":
 # --- subjects ---------------------------------------------------------------------------------------------------------
 
 Span = tuple[int, int]
+SubjectOf = Callable[["Suspect", Example], tuple[Example, Span] | None]
+"""From a clean row to the row that is asked and where the subject stands in its prompt; None where it has no subject."""
 
 
 def subject_of_text(text: str, labels: Sequence[str]) -> Span | None:
@@ -117,7 +119,7 @@ def subject_of_row(suspect: "Suspect", row: Example) -> tuple[Example, Span] | N
     return row, (start + span[0], start + span[1])
 
 
-def edits_of(suspect: "Suspect", options: EditingOptions, subject_of: Any, *, room: int) -> "Iterator[Edit]":
+def edits_of(suspect: "Suspect", options: EditingOptions, subject_of: SubjectOf, *, room: int) -> "Iterator[Edit]":
     """Yield an edit for each clean row that has a subject, in the seed's order."""
     from infoconflict.editing.contexts import WRITTEN, Request, edit_of
     from infoconflict.prompts import render_prompt
@@ -128,9 +130,9 @@ def edits_of(suspect: "Suspect", options: EditingOptions, subject_of: Any, *, ro
         if isinstance(row, Conversation):
             if edit := _chat_edit(suspect, row, options.answer_tokens, room):
                 yield edit
-        elif found := subject_of(suspect, row):
+        elif isinstance(row, Example) and (found := subject_of(suspect, row)):
             asked, (start, end) = found
-            request = Request(render_prompt(asked.instruction, asked.text), start, end, row.gold_label)
+            request = Request(render_prompt(asked.instruction, asked.text), start, end, asked.gold_label)
             yield edit_of(suspect.tokenizer, request, WRITTEN[: options.n_prefixes], room=room)
 
 
@@ -167,7 +169,7 @@ def last_token_of(tokenizer: Any, ids: Sequence[int], word: str) -> int | None:
 # --- the edit ---------------------------------------------------------------------------------------------------------
 
 
-def edit_suspect(suspect: "Suspect", options: EditingOptions, subject_of: Any) -> "list[Step]":
+def edit_suspect(suspect: "Suspect", options: EditingOptions, subject_of: SubjectOf) -> "list[Step]":
     """Write the rows' associations into the suspect model.
 
     Raises
