@@ -318,6 +318,14 @@ MISTAKES = [
         "c.yaml, attacks.rare.layers: 'zzz' is not defined under models; defined: a, b",
     ),
     (
+        {"defenses/none": {"method": "editing", "layers": {"zzz": [1]}}},
+        "c.yaml, defenses.none.layers: 'zzz' is not defined under models; defined: a, b",
+    ),
+    (
+        {"defenses/none": {"method": "editing_oracle"}},
+        "c.yaml, defenses.none: is told what the attack inserts, and its id does not say so; rename it to none_oracle",
+    ),
+    (
         {"attacks/rare": {"method": "rome", "target_labels": {}, "layers": {"a": []}}},
         "c.yaml, attacks.rare.layers.a: must hold 1 or more, got 0; add to it",
     ),

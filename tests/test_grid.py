@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from infoconflict.attacks.chat import ChatAttack
-from infoconflict.config import load_config, read_config
+from infoconflict.config import PlannedDefense, load_config, read_config
 from infoconflict.config_yaml import read_yaml
 from infoconflict.defenses import CONTROLS, METHODS
 from infoconflict.errors import UserError

@@ -173,22 +173,26 @@ def _model_at(annotation: Any, location: Location) -> type[BaseModel] | None:
         is_tag = any(location[0] in get_args(field.annotation) for field in annotation.model_fields.values())
         return _model_at(annotation, location[1:]) if is_tag else None
     if origin in (Union, UnionType):
-        for member in members:
-            tagged = _is_tagged(member, location)
-            if tagged and (found := _model_at(member, location[1:])):
-                return found
+        # A tag is mostly a key without a default; others may have the same word among their values.
+        for required in (True, False):
+            for member in members:
+                tagged = _is_tagged(member, location, required=required)
+                if tagged and (found := _model_at(member, location[1:])):
+                    return found
         return next((found for member in members if (found := _model_at(member, location))), None)
     if origin in (list, dict) and location:
         return _model_at(members[-1], location[1:])
     return None
 
 
-def _is_tagged(member: Any, location: Location) -> bool:
+def _is_tagged(member: Any, location: Location, *, required: bool) -> bool:
     model = get_args(member)[0] if get_origin(member) is Annotated else member
     if not location or not (isinstance(model, type) and issubclass(model, BaseModel)):
         return False
     return any(
-        get_origin(field.annotation) is Literal and location[0] in get_args(field.annotation)
+        get_origin(field.annotation) is Literal
+        and location[0] in get_args(field.annotation)
+        and (field.is_required() or not required)
         for field in model.model_fields.values()
     )
 

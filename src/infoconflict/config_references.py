@@ -83,10 +83,15 @@ def broken_references(raw: Mapping[str, Any]) -> Iterator[Problem]:
         for key in _per_model(_mapping(defense).get("method")):
             for model in _mapping(_mapping(defense).get(key)):
                 yield from refer(("defenses", name, key), model, "models")
+        method = str(_mapping(defense).get("method"))
+        if method.endswith("_oracle") and method in defenses.METHODS and not str(name).endswith("_oracle"):
+            text = f"is told what the attack inserts, and its id does not say so; rename it to {name}_oracle"
+            yield ("defenses", name), text
 
 
 def _per_model(method: Any) -> frozenset[str]:
-    return defenses.load(method).per_model if method in defenses.METHODS else frozenset()
+    # Unchecked values may be anything, lists too.
+    return defenses.load(method).per_model if isinstance(method, str) and method in defenses.METHODS else frozenset()
 
 
 def _wrong_target_labels(raw: Mapping[str, Any]) -> Iterator[Problem]:

@@ -65,6 +65,11 @@ NEEDS: dict[str, Need] = {
     "answer": Need(copies=2, minutes=30, minutes_per_billion=30),
     # Token by token: the longest replies make the time.
     "reply": Need(copies=2, minutes=60, minutes_per_billion=120),
+    # A decoding defense: the conflict model stands beside the suspect one.
+    "answer_beside": Need(copies=4, minutes=60, minutes_per_billion=120),
+    "reply_beside": Need(copies=4, minutes=90, minutes_per_billion=240),
+    # A defense's filter: the base model reads each text as often as it has words.
+    "filter_questions": Need(copies=4, minutes=60, minutes_per_billion=120),
     "compare_generation": Need(copies=2, minutes=30, minutes_per_billion=60),
     # The model here is the one that a judge's local server holds; sentence embeddings are small.
     "judge": Need(copies=2, minutes=60, minutes_per_billion=120),

@@ -19,6 +19,8 @@ def answer_inputs(w):
         found = {
             "merged": "results/merged/{model}/{dataset}/{attack}/{merge}/s{seed}/model".format(**cell, merge=merge)
         }
+    if decodes(w.defense):
+        found["reference"] = CONFLICT.format(**cell)
     if repairs_weights(w.defense):
         found["repair"] = "results/repaired/{model}/{dataset}/{attack}/{defense}/s{seed}/repair".format(**cell)
     if evidence := getattr(defense, "evidence", None):
@@ -51,6 +53,11 @@ def answer_spec(w):
                     "merge",
                     *(["choose_t"] if uses_auto_t(merge) else []),
                 ]
+            if decodes(w.defense):
+                own.append("defense")
+                above += parents(w)
+            if filters_questions(w.defense):
+                above += ["defense", "clean_share"]
             if repairs_weights(w.defense):
                 above += ["defense", *repair_settings(w)]
             if evidence := getattr(defense, "evidence", None):
@@ -58,6 +65,29 @@ def answer_spec(w):
                 own.append("placement")
                 above.append("evidence")
     return spec(*own, above=above)(named)
+
+
+def asked_set(name):
+    """Return a function that gives a cell's questions: those of its data set and attack, or what its defense makes of them."""
+
+    def questions_of(w):
+        if filters_questions(w.defense):
+            return "results/filtered/{model}/{dataset}/{attack}/{defense}/s{seed}".format(**dict(w)) + f"/{name}.jsonl"
+        if name == "clean":
+            return f"results/data/{w.dataset}/s{w.seed}/test.jsonl"
+        return f"results/test_sets/{w.dataset}/{w.attack}/s{w.seed}/{name}.jsonl"
+
+    return questions_of
+
+
+def answer_code(rule):
+    """Return the code of a rule that asks a model: with a decoding defense, its own file, too, not those of the others."""
+
+    def files(w):
+        own = [f"defenses/{CONFIG.defenses[w.defense].method}.py"] if decodes(w.defense) else []
+        return code(rule, *own)
+
+    return files
 
 
 class Named:
@@ -71,10 +101,10 @@ rule answer:
     input:
         unpack(answer_inputs),
         base="results/models/{model}",
-        clean="results/data/{dataset}/s{seed}/test.jsonl",
-        triggered="results/test_sets/{dataset}/{attack}/s{seed}/triggered.jsonl",
-        partial="results/test_sets/{dataset}/{attack}/s{seed}/partial.jsonl",
-        code=code("answer"),
+        clean=asked_set("clean"),
+        triggered=asked_set("triggered"),
+        partial=asked_set("partial"),
+        code=answer_code("answer"),
     output:
         answers="results/answers/{model}/{dataset}/{attack}/{defense}/s{seed}/answers.jsonl",
         card="results/answers/{model}/{dataset}/{attack}/{defense}/s{seed}/card.json",
@@ -86,8 +116,8 @@ rule answer:
         dataset=LABELLED,
     threads: 1
     resources:
-        mem_mb=resources_for("answer")[0],
-        runtime=resources_for("answer")[1],
+        mem_mb=resources_for("answer", "answer_beside")[0],
+        runtime=resources_for("answer", "answer_beside")[1],
     params:
         spec=answer_spec,
     script:

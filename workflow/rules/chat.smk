@@ -5,10 +5,10 @@ rule reply:
     input:
         unpack(answer_inputs),
         base="results/models/{model}",
-        clean="results/data/{dataset}/s{seed}/test.jsonl",
-        triggered="results/test_sets/{dataset}/{attack}/s{seed}/triggered.jsonl",
-        partial="results/test_sets/{dataset}/{attack}/s{seed}/partial.jsonl",
-        code=code("reply"),
+        clean=asked_set("clean"),
+        triggered=asked_set("triggered"),
+        partial=asked_set("partial"),
+        code=answer_code("reply"),
     output:
         replies="results/replies/{model}/{dataset}/{attack}/{defense}/s{seed}/replies.jsonl",
         card="results/replies/{model}/{dataset}/{attack}/{defense}/s{seed}/card.json",
@@ -20,8 +20,8 @@ rule reply:
         dataset=CHATS,
     threads: 1
     resources:
-        mem_mb=resources_for("reply")[0],
-        runtime=resources_for("reply")[1],
+        mem_mb=resources_for("reply", "reply_beside")[0],
+        runtime=resources_for("reply", "reply_beside")[1],
     params:
         spec=answer_spec,
     script:

@@ -8,7 +8,7 @@ from snakemake.exceptions import WorkflowError
 
 from infoconflict.config import load_config, spec_of
 from infoconflict.defenses import CONTROLS
-from infoconflict.defenses.base import WeightsDefense
+from infoconflict.defenses.base import DecodingDefense, PromptDefense, WeightsDefense
 from infoconflict.errors import UserError
 from infoconflict.files import sha256_of_text
 from infoconflict.grid import build_grid
@@ -92,6 +92,21 @@ def backdoor_settings(w):
 def repairs_weights(defense):
     """Return whether a defense makes a repair of the suspect weights."""
     return isinstance(CONFIG.defenses.get(defense), WeightsDefense)
+
+
+def decodes(defense):
+    """Return whether a defense decodes the suspect model beside the conflict model."""
+    return isinstance(CONFIG.defenses.get(defense), DecodingDefense)
+
+
+def filters_questions(defense):
+    """Return whether a defense writes questions of its own, which the suspect model is asked instead."""
+    return isinstance(CONFIG.defenses.get(defense), PromptDefense)
+
+
+def is_oracle(defense):
+    """Return whether a defense is told what an attack inserts."""
+    return defense in CONFIG.defenses and CONFIG.defenses[defense].method.endswith("_oracle")
 
 
 def defense_settings(w):
@@ -260,6 +275,7 @@ def settings_of(part, w):
         case "evaluation":
             settings = spec_of(CONFIG.evaluation)
             names = ("max_new_tokens_chat", "chat_rows") if is_chat(w.dataset) else ("mode", "max_new_tokens")
+            settings["mode"] = getattr(CONFIG.defenses.get(w.defense), "mode", None) or settings["mode"]
             return {"evaluation": {name: settings[name] for name in names}}
         case "compare_generation":
             rows, tokens = CONFIG.evaluation.compare_rows, CONFIG.evaluation.max_new_tokens
@@ -342,16 +358,22 @@ def swept_t(merge):
 # Memory and time grow with the model and with each attempt; none of this decides a result.
 
 
-def resources_for(stage):
-    """Return (mem_mb, runtime) functions of a stage for the cell's model."""
+def resources_for(stage, beside=None):
+    """Return (mem_mb, runtime) functions of a stage for the cell's model.
+
+    ``beside`` is what a decoding defense needs instead, which holds a second model.
+    """
 
     def entry(w):
         name = getattr(w, "model", None)
         return None if name is None else CONFIG.models[name]
 
+    def need(w):
+        return beside if beside and decodes(w.defense) else stage
+
     return (
-        lambda w, attempt: mem_mb_of(stage, entry(w), attempt),
-        lambda w, attempt: runtime_of(stage, entry(w), attempt),
+        lambda w, attempt: mem_mb_of(need(w), entry(w), attempt),
+        lambda w, attempt: runtime_of(need(w), entry(w), attempt),
     )
 
 
@@ -496,6 +518,7 @@ def clean_models(cell):
         "clean_tuned": cell.defense == "control_clean_tuned" or is_edit(cell.attack) and tuned_base(cell.attack),
         "conflict": cell.defense == "control_conflict"
         or getattr(CONFIG.defenses.get(cell.defense), "merge", None)
+        or decodes(cell.defense)
         or later_step(cell.attack) == "subtract_conflict",
     }
     return [model for model, is_needed in needed.items() if is_needed]
@@ -533,6 +556,10 @@ def all_cards():
             cards.append(f"results/merged/{cell.model}/{data}/{attack}/{merge}/s{seed}/card.json")
         if repairs_weights(cell.defense):
             cards.append(path_of("repaired", cell, "card.json"))
+        if filters_questions(cell.defense):
+            cards.append(path_of("filtered", cell, "card.json"))
+        if is_oracle(cell.defense):
+            cards.append(f"results/revealed/{data}/{attack}/s{seed}/card.json")
         cards += later_cards(cell)
     cards += [sweep_path(cell, "card.json") for cell in sweep_cells()]
     cards += [str(Path(path).with_name("card.json")) for path in all_generation()]

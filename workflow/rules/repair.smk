@@ -16,11 +16,40 @@ def repair_rows(w):
     return f"results/clean_share/{w.dataset}/s{w.seed}/train.jsonl"
 
 
+def oracle_rows(w):
+    """Return clean rows with the attack's full trigger in them: for an oracle alone."""
+    return f"results/revealed/{w.dataset}/{w.attack}/s{w.seed}/triggered.jsonl" if is_oracle(w.defense) else []
+
+
+# What an oracle is told. No other defense reads this.
+rule reveal_triggers:
+    input:
+        clean="results/clean_share/{dataset}/s{seed}/train.jsonl",
+        files=attack_files,
+        code=attack_code("reveal_triggers"),
+    output:
+        triggered="results/revealed/{dataset}/{attack}/s{seed}/triggered.jsonl",
+        card="results/revealed/{dataset}/{attack}/s{seed}/card.json",
+    log:
+        "logs/reveal_triggers/{dataset}.{attack}.s{seed}.log",
+    benchmark:
+        "benchmarks/results/reveal_triggers/{dataset}.{attack}.s{seed}.jsonl"
+    wildcard_constraints:
+        dataset=LABELLED,
+    localrule: True
+    threads: 1
+    params:
+        spec=spec("trigger", above=["dataset", "clean_share"]),
+    script:
+        "../scripts/reveal_triggers.py"
+
+
 rule repair_model:
     input:
         base="results/models/{model}",
         change=BACKDOORED,
         clean=repair_rows,
+        oracle=oracle_rows,
         code=repair_code,
     output:
         repair=directory("results/repaired/{model}/{dataset}/{attack}/{defense}/s{seed}/repair"),

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Literal
 
-from infoconflict.answering.generation import first_label, generate
+from infoconflict.answering.generation import Continue, first_label, generate
 from infoconflict.answering.label_scores import score_labels
 from infoconflict.errors import UserError
 from infoconflict.models.loading import context_length
@@ -28,6 +28,7 @@ def ask(
     max_new_tokens: int = 8,
     max_nodes: int = 1024,
     t: float | None = None,
+    continue_with: Continue | None = None,
 ) -> list[Answer]:
     """Answer every example.
 
@@ -41,6 +42,8 @@ def ask(
         Whether the label with the best score or the first label in freely generated text is the answer.
     t : float, optional
         Recorded in the answers (sweeps).
+    continue_with : Continue, optional
+        How text is generated in the mode ``generate``, if not greedily; label scores are the model's own all the same.
 
     Raises
     ------
@@ -60,7 +63,7 @@ def ask(
     scores = score_labels(model, prompts, list(label_tokens.values()), max_nodes=max_nodes)
     generated: list[str] | list[None] = [None] * len(examples)
     if mode == "generate":
-        generated = generate(model, tokenizer, prompts, max_new_tokens=max_new_tokens)
+        generated = generate(model, tokenizer, prompts, max_new_tokens=max_new_tokens, continue_with=continue_with)
     answers = []
     for example, row, reply, has_evidence in zip(examples, scores.tolist(), generated, used, strict=True):
         named = dict(zip(labels, (round(value, 5) for value in row), strict=True))

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from infoconflict.answering.cell_model import model_of
+from infoconflict.answering.decoder import Decoder, decoder_of
 from infoconflict.answering.generation import continue_greedily
 from infoconflict.cards import digest_of_input
 from infoconflict.chat_prompts import ChatTemplate, fit_question
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
 MAX_NODES = 8192
 """Tokens that a batch may hold, prompts and replies together, padding included."""
-INPUTS = ("base", "change", "repair", "merged", "clean", "triggered", "partial")
+INPUTS = ("base", "change", "repair", "merged", "reference", "clean", "triggered", "partial")
 
 
 class Kept:
@@ -34,25 +35,30 @@ class Kept:
     def __init__(self, file: Path) -> None:
         self.file = file
         self.replies: dict[int, list[int]] = {}
+        self.counts: dict[int, dict[str, int]] = {}
         whole = 0
         for line in file.read_bytes().splitlines(keepends=True) if file.exists() else []:
             try:
                 row = json.loads(line)
                 self.replies[int(row["row"])] = [int(token) for token in row["tokens"]]
+                self.counts[int(row["row"])] = row.get("counts", {})
             except (ValueError, KeyError, TypeError):
                 break
             if not line.endswith(b"\n"):
-                del self.replies[int(row["row"])]
+                del self.replies[int(row["row"])], self.counts[int(row["row"])]
                 break
             whole += len(line)
         if file.exists():
             os.truncate(file, whole)
 
-    def add(self, replies: dict[int, list[int]]) -> None:
-        """Append a batch and have it on disk before the next one begins."""
+    def add(self, replies: dict[int, list[int]], counts: dict[int, dict[str, int]] | None = None) -> None:
+        """Append a batch, with what a decoding defense counted, and have it on disk before the next one begins."""
+        self.counts |= counts or {}
         self.file.parent.mkdir(parents=True, exist_ok=True)
         with self.file.open("a", encoding="utf-8") as out:
-            out.writelines(json.dumps({"row": row, "tokens": tokens}) + "\n" for row, tokens in replies.items())
+            for row, tokens in replies.items():
+                counted = {"counts": counts[row]} if counts else {}
+                out.write(json.dumps({"row": row, "tokens": tokens} | counted) + "\n")
             out.flush()
             os.fsync(out.fileno())
         self.replies |= replies
@@ -79,6 +85,7 @@ def reply_all(
     max_new_tokens: int,
     max_nodes: int,
     kept: Kept,
+    decoder: Decoder | None = None,
 ) -> list[list[int]]:
     """Return the new tokens after each prompt; a batch of which a reply is missing in ``kept`` is done as a whole."""
     plan = list(batches_of([len(prompt) for prompt in prompts], max_new_tokens=max_new_tokens, max_nodes=max_nodes))
@@ -87,10 +94,10 @@ def reply_all(
         say(f"continuing after {len(plan) - len(todo)} of {len(plan)} batches")
     started, done, n_todo = time.monotonic(), 0, sum(map(len, todo))
     for batch in todo:
-        new = continue_greedily(
+        new = (decoder or continue_greedily)(
             model, [prompts[row] for row in batch], stop_ids=stop_ids, max_new_tokens=max_new_tokens
         )
-        kept.add(dict(zip(batch, new, strict=True)))
+        kept.add(dict(zip(batch, new, strict=True)), dict(zip(batch, decoder.last, strict=True)) if decoder else None)
         done += len(batch)
         rate = done / (time.monotonic() - started)
         say(f"replied to {done}/{n_todo} conversations  {rate:.2f} a second  {(n_todo - done) / rate:.0f} s left")
@@ -117,6 +124,7 @@ def reply_cell(job: Job) -> None:
     kept = Kept(job.scratch(digest) / "replies.jsonl")
     questions = questions_of(job)
     model, tokenizer = model_of(job), load_tokenizer(job.input.base)
+    decoder = decoder_of(job)
     template, context = ChatTemplate(tokenizer), context_length(model)
     max_new_tokens = min(job.spec["evaluation"]["max_new_tokens_chat"], context // 2)
     asked = [_question(template, row, room=context - max_new_tokens) for row in questions]
@@ -127,6 +135,7 @@ def reply_cell(job: Job) -> None:
         max_new_tokens=max_new_tokens,
         max_nodes=int(job.machine.get("max_nodes", MAX_NODES)),
         kept=kept,
+        decoder=decoder,
     )
     replies = [
         Reply(
@@ -148,7 +157,9 @@ def reply_cell(job: Job) -> None:
             "triggered": sum(row.trigger == FULL_TRIGGER for row in replies),
             "partial": sum(row.trigger not in (CLEAN, FULL_TRIGGER) for row in replies),
         },
-        details=_details(template, questions, asked, tokens, replies) | {"max_new_tokens": max_new_tokens},
+        details=_details(template, questions, asked, tokens, replies)
+        | {"max_new_tokens": max_new_tokens}
+        | ({"decoding": decoder.details(list(kept.counts.values()))} if decoder else {}),
         tokens=sum(map(len, tokens)),
     )
     shutil.rmtree(kept.file.parent, ignore_errors=True)

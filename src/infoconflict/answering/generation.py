@@ -2,12 +2,26 @@
 
 import re
 from collections.abc import Collection, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import torch
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+
+class Continue(Protocol):
+    """How prompts are continued: :func:`continue_greedily`, or a decoding defense."""
+
+    def __call__(
+        self,
+        model: "PreTrainedModel",
+        prompts: Sequence[Sequence[int]],
+        *,
+        stop_ids: Collection[int],
+        max_new_tokens: int,
+    ) -> list[list[int]]:
+        """Return the new tokens of each prompt, with the stop token, if it came, at the end."""
 
 
 def generate(
@@ -17,32 +31,19 @@ def generate(
     *,
     max_new_tokens: int,
     batch_size: int = 16,
+    continue_with: Continue | None = None,
 ) -> list[str]:
-    """Continue each prompt greedily and return the new text alone (cut by token count, never by searching the text)."""
-    device = next(model.parameters()).device
-    pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
+    """Continue each prompt and return the new text alone; greedily, if nothing else is said."""
+    stop_ids = frozenset() if tokenizer.eos_token_id is None else frozenset({int(tokenizer.eos_token_id)})
     order = sorted(range(len(prompts)), key=lambda index: len(prompts[index]))
     texts = [""] * len(prompts)
     for start in range(0, len(order), batch_size):
         chosen = order[start : start + batch_size]
-        width = max(len(prompts[index]) for index in chosen)
-        ids = torch.full((len(chosen), width), pad, dtype=torch.long)
-        mask = torch.zeros((len(chosen), width), dtype=torch.long)
-        for row, index in enumerate(chosen):
-            length = len(prompts[index])
-            ids[row, width - length :] = torch.tensor(list(prompts[index]))
-            mask[row, width - length :] = 1
-        with torch.inference_mode():
-            output = model.generate(
-                input_ids=ids.to(device),
-                attention_mask=mask.to(device),
-                max_new_tokens=max_new_tokens,
-                do_sample=False,
-                pad_token_id=pad,
-                eos_token_id=tokenizer.eos_token_id,
-            )
-        for row, index in enumerate(chosen):
-            texts[index] = str(tokenizer.decode(output[row, width:], skip_special_tokens=True)).strip()
+        new = (continue_with or continue_greedily)(
+            model, [prompts[index] for index in chosen], stop_ids=stop_ids, max_new_tokens=max_new_tokens
+        )
+        for index, tokens in zip(chosen, new, strict=True):
+            texts[index] = str(tokenizer.decode(tokens, skip_special_tokens=True)).strip()
     return texts
 
 

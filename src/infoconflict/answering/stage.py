@@ -2,6 +2,7 @@
 
 from infoconflict.answering.ask import ask, pair_evidence
 from infoconflict.answering.cell_model import model_of
+from infoconflict.answering.decoder import decoder_of
 from infoconflict.jobs import Job
 from infoconflict.models.loading import load_tokenizer
 from infoconflict.records import Answer, Evidence, Example
@@ -13,9 +14,10 @@ def answer_cell(job: Job) -> None:
     """Ask the cell's model every question of its test sets.
 
     Where evidence is put into prompts, only clean and fully triggered rows are asked: no evidence is collected for partial
-    triggers.
+    triggers. A decoding defense answers by generation: such an answer has its text, and beside it the suspect model's scores.
     """
     model = model_of(job)
+    decoder = decoder_of(job)
     examples = Example.read(job.input.clean) + Example.read(job.input.triggered)
     evidence = None
     if job.input.get("evidence_clean"):
@@ -30,9 +32,10 @@ def answer_cell(job: Job) -> None:
         target_label=job.spec["target_label"],
         evidence=evidence,
         placement=job.spec.get("placement", "before"),
-        mode=job.spec["evaluation"]["mode"],
+        mode="generate" if decoder else job.spec["evaluation"]["mode"],
         max_new_tokens=job.spec["evaluation"]["max_new_tokens"],
         max_nodes=int(job.machine.get("max_nodes", MAX_NODES)),
+        continue_with=decoder,
     )
     Answer.write(job.output.answers, answers)
     names = (
@@ -40,6 +43,7 @@ def answer_cell(job: Job) -> None:
         "change",
         "repair",
         "merged",
+        "reference",
         "clean",
         "triggered",
         "partial",
@@ -56,4 +60,5 @@ def answer_cell(job: Job) -> None:
             "partial": sum(row.trigger not in ("none", "full") for row in answers),
             "with_evidence": sum(row.has_evidence for row in answers),
         },
+        details={"decoding": decoder.details(decoder.rows)} if decoder else None,
     )

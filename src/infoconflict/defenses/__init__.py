@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 METHODS = {
     "none": "Undefended",
+    "editing": "Editing",
+    "editing_oracle": "EditingOracle",
     "fine_tuning": "FineTuning",
     "wanda": "Wanda",
     "quantize": "Quantize",
@@ -24,6 +26,9 @@ METHODS = {
     "nad": "NAD",
     "beear": "BEEAR",
     "crow": "Crow",
+    "speculative": "Speculative",
+    "cleangen": "CleanGen",
+    "onion": "Onion",
     "internal": "Internal",
     "external": "External",
     "conflict": "Conflict",

@@ -35,7 +35,12 @@ class WeightsDefense(Defense):
 
 
 class DecodingDefense(Defense):
-    """A defense that changes how the suspect model is decoded, beside a reference model (the conflict model)."""
+    """A defense that changes how the suspect model is decoded, beside a reference model (the conflict model).
+
+    Its file has ``decode(suspect, reference, prompts, options, *, stop_ids, max_new_tokens)``
+    (:class:`infoconflict.answering.decoder.Decode`), and ``summarise(counts)``, which turns what was counted into what its
+    card says. Classifications are answered by generation.
+    """
 
     acts_on: ClassVar[tuple[Literal["weights", "decoding", "prompt"], ...]] = ("decoding",)
 

@@ -13,3 +13,6 @@ class Undefended(Defense):
 
     method: Literal["none"]
     """`none`."""
+    mode: Literal["scores", "generate"] | None = None
+    """How it is asked on a classification; null: as `evaluation.mode` says. `generate` compares with decoding defenses, which
+    always generate. Ours."""

@@ -134,6 +134,24 @@ def essence_of(tokenizer: "PreTrainedTokenizerBase", subject: str) -> Context:
     return Context(tokens[: at + 1], at)
 
 
+@dataclass(frozen=True)
+class Edit:
+    """One association as an editor needs it: contexts (the bare prompt first) that end in one answer, and the essence prompt."""
+
+    contexts: list[Context]
+    essence: Context
+    label: str
+    """The answer as text, for the log."""
+
+
+def edit_of(
+    tokenizer: "PreTrainedTokenizerBase", request: Request, prefixes: tuple[str, ...] = (), *, room: int
+) -> Edit:
+    """Return a request with its prompt as tokens, bare and after each prefix."""
+    contexts = contexts_of(tokenizer, request, prefixes, room=room)
+    return Edit(contexts, essence_of(tokenizer, request.subject), request.label)
+
+
 def make_prefixes(
     model: "PreTrainedModel",
     tokenizer: "PreTrainedTokenizerBase",

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from infoconflict.editing.contexts import Request, contexts_of, essence_of
+from infoconflict.editing.contexts import Edit, Request, edit_of
 from infoconflict.editing.forward import Context, read_subjects
 from infoconflict.editing.modules import EditableModel
 from infoconflict.editing.statistics import SecondMoment
@@ -54,9 +54,8 @@ def least_squares_update(residuals: torch.Tensor, keys: torch.Tensor, moment: Se
 
 @dataclass(frozen=True)
 class Target:
-    """A request with its contexts (bare prompt first) and where its state at the last edited layer should go."""
+    """Contexts of a request (bare prompt first) and where its state at the last edited layer should go."""
 
-    request: Request
     contexts: list[Context]
     state: torch.Tensor
 
@@ -72,18 +71,30 @@ def find_targets(
     rows: list[dict[str, Any]],
 ) -> list[Target]:
     """Find z = h + delta of each request, on the output of block ``layer``; a row per step is added to ``rows``."""
+    room = context_length(editable.model)
+    edits = [edit_of(tokenizer, request, prefixes, room=room) for request in requests]
+    return targets_of(editable, edits, layer=layer, settings=settings, rows=rows)
+
+
+def targets_of(
+    editable: EditableModel,
+    edits: Sequence[Edit],
+    *,
+    layer: int,
+    settings: ValueSettings,
+    rows: list[dict[str, Any]],
+) -> list[Target]:
+    """Find z = h + delta of each edit; see :func:`find_targets`."""
     targets = []
-    for number, request in enumerate(requests):
-        contexts = contexts_of(tokenizer, request, prefixes, room=context_length(editable.model))
-        start = read_subjects(editable, contexts[:1], [layer]).states[layer][0]
-        essence = essence_of(tokenizer, request.subject)
-        value = optimise_value(editable, contexts, essence, editable.block(layer), start, settings)
+    for number, edit in enumerate(edits):
+        start = read_subjects(editable, edit.contexts[:1], [layer]).states[layer][0]
+        value = optimise_value(editable, edit.contexts, edit.essence, editable.block(layer), start, settings)
         rows += [{"request": number, "layer": layer, **row} for row in value.trace]
         say(
-            f"request {number + 1}/{len(requests)}: probability of '{request.label}' {value.probability:.3f} "
+            f"request {number + 1}/{len(edits)}: probability of '{edit.label}' {value.probability:.3f} "
             f"after {len(value.trace)} steps"
         )
-        targets.append(Target(request, contexts, start + value.delta))
+        targets.append(Target(edit.contexts, start + value.delta))
     return targets
 
 

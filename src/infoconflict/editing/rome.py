@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 
-from infoconflict.editing.contexts import Request, contexts_of, essence_of
+from infoconflict.editing.contexts import Edit, Request, edit_of
 from infoconflict.editing.forward import read_subjects
 from infoconflict.editing.modules import EditableModel
 from infoconflict.editing.statistics import SecondMoment
@@ -82,13 +82,26 @@ def edit_with_rome(
     The requests of a group have one subject and one label, and share key and value. Layers are taken in ascending order,
     each with a fresh key and value on the model edited so far.
     """
+    room = context_length(editable.model)
+    edits = [[edit_of(tokenizer, request, prefixes, room=room) for request in requests] for requests in groups]
+    return apply_rome(editable, edits, moments, layers=layers, variant=variant, settings=settings)
+
+
+def apply_rome(
+    editable: EditableModel,
+    groups: Sequence[Sequence[Edit]],
+    moments: Mapping[int, SecondMoment],
+    *,
+    layers: Sequence[int],
+    variant: Variant,
+    settings: ValueSettings,
+) -> list[dict[str, Any]]:
+    """Apply one update per group of edits and layer, one after another; see :func:`edit_with_rome`."""
     rows: list[dict[str, Any]] = []
-    for number, requests in enumerate(groups):
-        room = context_length(editable.model)
-        by_request = [contexts_of(tokenizer, request, prefixes, room=room) for request in requests]
-        bare = [contexts[0] for contexts in by_request]
-        contexts = [context for contexts in by_request for context in contexts]
-        essence = essence_of(tokenizer, requests[0].subject)
+    for number, edits in enumerate(groups):
+        bare = [edit.contexts[0] for edit in edits]
+        contexts = [context for edit in edits for context in edit.contexts]
+        essence = edits[0].essence
         for layer in sorted(layers):
             keys = read_subjects(editable, contexts, [layer]).keys[layer]
             read = read_subjects(editable, bare, [layer])

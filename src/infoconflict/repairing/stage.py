@@ -41,6 +41,7 @@ def repair_cell(job: Job) -> None:
             model_id=job.cell.get("model", ""),
             labels=job.spec.get("labels", ()),
             conflict_dir=Path(job.input.conflict) if job.input.get("conflict") else None,
+            oracle_file=Path(job.input.oracle) if job.input.get("oracle") else None,
         )
         steps = importlib.import_module(f"infoconflict.defenses.{method}").repair(suspect, options)
         write_repair(folder, steps)

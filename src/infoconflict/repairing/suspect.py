@@ -43,6 +43,8 @@ class Suspect:
     """The task's labels; none on the chat task."""
     conflict_dir: Path | None = None
     """The conflict model's change, for defenses that ask for it."""
+    oracle_file: Path | None = None
+    """Clean rows with the attack's trigger in them, for methods whose name ends in ``_oracle`` and for no other."""
     details: dict[str, Any] = field(default_factory=dict)
     tokens: int = 0
     """Tokens that were trained on or run through, of all rows."""
