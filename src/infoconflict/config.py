@@ -60,6 +60,13 @@ PLANNED_DEFENSES = tuple(
         "speculative",
         "cleangen",
         "beear",
+        # Not of the paper, for comparison.
+        "editing_oracle",
+        "fine_mixing",
+        "merge_with_base",
+        "quantize",
+        "crow",
+        "onion",
     )
     if name not in defenses.METHODS
 )
@@ -673,6 +680,57 @@ else:
     ]
 
 
+# --- further experiments ----------------------------------------------------------------------------------------------
+
+
+class CleanShareCurve(Entry):
+    """ASR and CDA of merging defenses over the share of clean rows that the defender holds (paper, figure 3)."""
+
+    defenses: Ids = []
+    """Ids under `defenses`, of defenses with a merge; none: no curve."""
+    shares: Annotated[list[Share], Field(min_length=1), AfterValidator(_once)] = [0.05, 0.1, 0.2, 0.5, 1.0]
+    """Values in place of `clean_share.share`; a point at that share is the cell itself. Paper, section 5.4: from 0.05 to
+    1; the steps between are ours."""
+    models: SomeIds | None = None
+    """Ids in `grid.models`; null: all. Ours."""
+    datasets: SomeIds | None = None
+    """Ids in `grid.datasets`; null: all. Paper: Emotion and Chat-Backdoor."""
+    attacks: SomeIds | None = None
+    """Ids in `grid.attacks`; null: all. Paper: CBA and DTBA."""
+
+
+class Direct(Entry):
+    """An external language model that is asked the task itself, zero-shot (paper, figure 4)."""
+
+    provider: ProviderEntry
+    """Who is asked."""
+    datasets: SomeIds
+    """Ids in `grid.datasets` whose clean test rows are asked. Paper: Emotion and Chat-Backdoor."""
+    attacks: Ids = []
+    """Ids in `grid.attacks` whose triggered test rows are asked as well. Ours: none."""
+    runs: Count = 1
+    """How often each row is asked, every time with a random state of its own. Ours; the paper asks five times."""
+
+
+class RoleSwap(Entry):
+    """What a merge keeps of two models that know clean or backdoor rows, many or few (paper, section 6.1, table 6)."""
+
+    merges: Ids = []
+    """Ids under `merges`; none: no experiment."""
+    t: Weight = 0.5
+    """Weight of the second model, in place of the merges' own. Ours: the paper gives none, Lethe's code has 0.5."""
+    small_share: InnerShare = 0.1
+    """Share of the clean or of the backdoor rows that stands for few. Paper, table 6."""
+    rows: Count | None = None
+    """Clean training rows that stand for all; null: the whole training split. Ours."""
+    models: SomeIds | None = None
+    """Ids in `grid.models`; null: all. Ours: the paper does not name its model."""
+    datasets: SomeIds | None = None
+    """Ids in `grid.datasets`; null: all for classification. Paper: Emotion."""
+    attacks: SomeIds | None = None
+    """Ids in `grid.attacks`; null: all that a poisoned data set alone plants. Ours: the paper does not name its attack."""
+
+
 # --- answers and presentation -----------------------------------------------------------------------------------------
 
 
@@ -775,6 +833,12 @@ class Config(Entry):
     """Kinds of evidence by id."""
     defenses: dict[str, DefenseEntry]
     """Defenses by id."""
+    clean_share_curve: CleanShareCurve = CleanShareCurve()
+    """The curve over the clean share."""
+    direct: dict[str, Direct] = {}
+    """External language models that are asked the task itself, by id."""
+    role_swap: RoleSwap = RoleSwap()
+    """What a merge keeps, with the roles of clean and backdoor rows exchanged."""
     evaluation: Evaluation = Evaluation()
     """How models are asked and answers counted."""
     figures: Figures = Figures()

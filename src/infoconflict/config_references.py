@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from infoconflict import attacks, defenses
+from infoconflict.attacks.base import planted_by_rows_alone
 from infoconflict.config_errors import Location, Problem
 from infoconflict.errors import did_you_mean
 
@@ -68,6 +69,7 @@ def broken_references(raw: Mapping[str, Any]) -> Iterator[Problem]:
         provider = _mapping(_mapping(evidence).get("provider"))
         if provider.get("kind") == "local_server":
             yield from refer(("evidence", name, "provider", "model"), provider.get("model"), "models")
+    yield from _broken_in_experiments(raw)
     evaluation = _mapping(raw.get("evaluation"))
     judges: list[tuple[Location, Any]] = [((key,), evaluation.get(key)) for key in ("judge", "payload_judge")]
     judges += [
@@ -112,6 +114,44 @@ def _wrong_target_labels(raw: Mapping[str, Any]) -> Iterator[Problem]:
             if labels.get(dataset) and dataset not in targets and dataset not in skipped:
                 hint = f"add '{dataset}: LABEL' or a grid.skip entry with attack: {name} and dataset: {dataset}"
                 yield at, f"names no label for {dataset}, which is in the grid; {hint}"
+
+
+def _broken_in_experiments(raw: Mapping[str, Any]) -> Iterator[Problem]:
+    """Yield what the further experiments name in vain: ids outside the grid, and methods that they are not for."""
+    grid, sections = _mapping(raw.get("grid")), {name: _mapping(raw.get(name)) for name in ("defenses", "attacks")}
+
+    def of_grid(at: Location, entry: Mapping[Any, Any], *axes: str) -> Iterator[Problem]:
+        for axis in axes:
+            crossed = _texts(grid.get(axis))
+            for name in _texts(entry.get(axis)):
+                if crossed and name not in crossed:
+                    yield (*at, axis), f"'{name}' is not in grid.{axis}{_hint(name, crossed, 'there')}"
+
+    curve, swap = _mapping(raw.get("clean_share_curve")), _mapping(raw.get("role_swap"))
+    yield from of_grid(("clean_share_curve",), curve, "defenses", "models", "datasets", "attacks")
+    for name in _texts(curve.get("defenses")):
+        method = str(_mapping(sections["defenses"].get(name)).get("method"))
+        if method in defenses.METHODS and "merge" not in defenses.METHODS[method].model_fields:
+            text = f"'{name}' merges no conflict model, so that its curve would be a line; name a defense with a merge"
+            yield ("clean_share_curve", "defenses"), text
+    yield from of_grid(("role_swap",), swap, "models", "datasets", "attacks")
+    for name in _texts(swap.get("merges")):
+        merges = _mapping(raw.get("merges"))
+        if name not in merges:
+            yield ("role_swap", "merges"), f"'{name}' is not defined under merges{_hint(name, merges, 'defined')}"
+    for name in _texts(swap.get("attacks")):
+        method = str(_mapping(sections["attacks"].get(name)).get("method"))
+        if method in attacks.METHODS and not planted_by_rows_alone(attacks.load(method)):
+            text = f"'{name}' takes more than poisoned rows, or no labels; name an attack such as cba or badnets"
+            yield ("role_swap", "attacks"), text
+    for name, entry in _mapping(raw.get("direct")).items():
+        yield from of_grid(("direct", name), _mapping(entry), "datasets", "attacks")
+        provider = _mapping(_mapping(entry).get("provider"))
+        models = _mapping(raw.get("models"))
+        model = provider.get("model")
+        if provider.get("kind") == "local_server" and isinstance(model, str) and model not in models:
+            at: Location = ("direct", name, "provider", "model")
+            yield at, f"'{model}' is not defined under models{_hint(model, models, 'defined')}"
 
 
 def _is_edit(attack: Any) -> bool:

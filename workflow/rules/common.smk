@@ -197,7 +197,9 @@ def settings_of(part, w):
         case "statistics":
             return {"statistics": spec_of(CONFIG.statistics)}
         case "clean_share":
-            return {"clean_share": spec_of(CONFIG.clean_share)}
+            # The curve over the share has its own; see experiments.smk.
+            share = {"share": float(w.share)} if hasattr(w, "share") else {}
+            return {"clean_share": spec_of(CONFIG.clean_share) | share}
         case "train_backdoored":
             return {"training": tuning_settings(w)}
         case "train_clean_tuned":
