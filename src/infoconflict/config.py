@@ -523,8 +523,12 @@ class Training(Entry):
 class BackdooredTraining(Training):
     """How the backdoored model is tuned, and the clean-tuned model that it is compared with."""
 
-    rows: Count | None = None
-    """Clean training rows that the attacker starts from; null: all. Ours."""
+    rows: Count | dict[str, Count] | None = None
+    """Clean training rows that the attacker starts from, one number or one by data set; null, or no number: all. Ours."""
+
+    def rows_of(self, dataset: str) -> int | None:
+        """Return the number of rows for one data set."""
+        return self.rows.get(dataset) if isinstance(self.rows, dict) else self.rows
 
 
 class TrainingStages(Entry):

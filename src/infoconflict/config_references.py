@@ -59,6 +59,8 @@ def broken_references(raw: Mapping[str, Any]) -> Iterator[Problem]:
             if _mapping(attack).get("victim_tuning") and _mapping(model).get("quantization") == "nf4":
                 text = f"starts from whole weights, and models.{model_name}.quantization is nf4; write none there"
                 yield ("attacks", name, "victim_tuning"), text
+    for name in _mapping(_mapping(_mapping(raw.get("training")).get("backdoored")).get("rows")):
+        yield from refer(("training", "backdoored", "rows"), name, "datasets")
     for name in _texts(_mapping(raw.get("sweep")).get("merges")):
         yield from refer(("sweep", "merges"), name, "merges")
     for name, attack in _mapping(raw.get("attacks")).items():

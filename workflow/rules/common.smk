@@ -191,7 +191,7 @@ def settings_of(part, w):
             # A chat attack's target is what its payload says, among its own settings.
             return {} if is_chat(w.dataset) else {"target_label": CONFIG.attacks[w.attack].target_labels[w.dataset]}
         case "rows":
-            return {"rows": CONFIG.training.backdoored.rows}
+            return {"rows": CONFIG.training.backdoored.rows_of(w.dataset)}
         case "partial_rows":
             return {"partial_rows": CONFIG.evaluation.partial_rows}
         case "statistics":
