@@ -88,12 +88,16 @@ def test_the_tiny_preset_leaves_out_what_it_skips():
 
 def test_the_paper_says_which_cells_wait():
     grid = build_grid(read_config(CONFIG / "paper.yaml"))
-    assert len(grid.cells) == 4 * (2 * 7 * 4 + 1 * 3 * 2) * 3
+    # Three more merge methods on one model, but for the attacks that only the method itself is tried against.
+    merges = ["internal_slerp", "internal_ties", "internal_passthrough"]
+    assert len(grid.cells) == (4 * (2 * 7 * 4 + 1 * 3 * 2) + 3 * (2 * 5 + 1 * 3)) * 3
     labelled = itertools.product(AXES["attack"], ["none", "internal", "external", "conflict"])
     assert {(cell.attack, cell.defense) for cell in grid.cells} == {
         *labelled,
         *itertools.product(CHAT_ATTACKS, ["none", "internal"]),
+        *itertools.product({*AXES["attack"], *CHAT_ATTACKS} - {"badnets", "adaptive_cba"}, merges),
     }
+    assert {cell.model for cell in grid.cells if cell.defense in merges} == {"llama"}
     # No attack waits, only defenses.
     assert not [out for out in grid.excluded if f"{out.attack} arrives" in out.reason]
     reasons = {(out.dataset, out.attack, out.defense): out.reason for out in grid.excluded if out.model == "llama"}
@@ -108,7 +112,7 @@ def test_the_paper_says_which_cells_wait():
         reasons["chat_backdoor", "dtba", "conflict"]
         == "the defense conflict needs evidence, which arrives for chat with a later version"
     )
-    assert len(grid.cells) / 3 + len(grid.excluded) == 4 * 3 * 10 * 12
+    assert len(grid.cells) / 3 + len(grid.excluded) == 4 * 3 * 10 * 23
 
 
 def test_the_authors_reason_comes_first():

@@ -691,16 +691,16 @@ class CleanShareCurve(Entry):
     """ASR and CDA of merging defenses over the share of clean rows that the defender holds (paper, figure 3)."""
 
     defenses: Ids = []
-    """Ids under `defenses`, of defenses with a merge; none: no curve."""
+    """Ids under `defenses`, of defenses with a merge; none: no curve. Ours: the paper shows its whole method."""
     shares: Annotated[list[Share], Field(min_length=1), AfterValidator(_once)] = [0.05, 0.1, 0.2, 0.5, 1.0]
     """Values in place of `clean_share.share`; a point at that share is the cell itself. Paper, section 5.4: from 0.05 to
     1; the steps between are ours."""
     models: SomeIds | None = None
-    """Ids in `grid.models`; null: all. Ours."""
+    """Ids under `models`; null: all of the grid. Ours."""
     datasets: SomeIds | None = None
-    """Ids in `grid.datasets`; null: all. Paper: Emotion and Chat-Backdoor."""
+    """Ids under `datasets`; null: all of the grid. Paper: Emotion and Chat-Backdoor."""
     attacks: SomeIds | None = None
-    """Ids in `grid.attacks`; null: all. Paper: CBA and DTBA."""
+    """Ids under `attacks`; null: all of the grid. Paper: CBA and DTBA."""
 
 
 class Direct(Entry):
@@ -709,9 +709,9 @@ class Direct(Entry):
     provider: ProviderEntry
     """Who is asked."""
     datasets: SomeIds
-    """Ids in `grid.datasets` whose clean test rows are asked. Paper: Emotion and Chat-Backdoor."""
+    """Ids under `datasets`, of the grid's, whose clean test rows are asked. Paper: Emotion and Chat-Backdoor."""
     attacks: Ids = []
-    """Ids in `grid.attacks` whose triggered test rows are asked as well. Ours: none."""
+    """Ids under `attacks`, of the grid's, whose triggered test rows are asked as well. Ours: none."""
     runs: Count = 1
     """How often each row is asked, every time with a random state of its own. Ours; the paper asks five times."""
 
@@ -728,11 +728,12 @@ class RoleSwap(Entry):
     rows: Count | None = None
     """Clean training rows that stand for all; null: the whole training split. Ours."""
     models: SomeIds | None = None
-    """Ids in `grid.models`; null: all. Ours: the paper does not name its model."""
+    """Ids under `models`; null: all of the grid. Ours: the paper does not name its model."""
     datasets: SomeIds | None = None
-    """Ids in `grid.datasets`; null: all for classification. Paper: Emotion."""
+    """Ids under `datasets`; null: all of the grid with labels. Paper: Emotion."""
     attacks: SomeIds | None = None
-    """Ids in `grid.attacks`; null: all that a poisoned data set alone plants. Ours: the paper does not name its attack."""
+    """Ids under `attacks`; null: all of the grid
+    that poisoned rows alone plant. Ours: the paper does not name its attack."""
 
 
 # --- answers and presentation -----------------------------------------------------------------------------------------

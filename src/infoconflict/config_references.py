@@ -119,41 +119,39 @@ def _wrong_target_labels(raw: Mapping[str, Any]) -> Iterator[Problem]:
 
 
 def _broken_in_experiments(raw: Mapping[str, Any]) -> Iterator[Problem]:
-    """Yield what the further experiments name in vain: ids outside the grid, and methods that they are not for."""
-    grid, sections = _mapping(raw.get("grid")), {name: _mapping(raw.get(name)) for name in ("defenses", "attacks")}
+    """Yield what the further experiments name in vain: ids that are not defined, and methods that they are not for."""
 
-    def of_grid(at: Location, entry: Mapping[Any, Any], *axes: str) -> Iterator[Problem]:
-        for axis in axes:
-            crossed = _texts(grid.get(axis))
-            for name in _texts(entry.get(axis)):
-                if crossed and name not in crossed:
-                    yield (*at, axis), f"'{name}' is not in grid.{axis}{_hint(name, crossed, 'there')}"
+    def defined(at: Location, name: Any, section: str) -> Iterator[Problem]:
+        known = _mapping(raw.get(section))
+        if isinstance(name, str) and name not in known:
+            yield at, f"'{name}' is not defined under {section}{_hint(name, known, 'defined')}"
+
+    def all_defined(at: Location, entry: Mapping[Any, Any], *sections: str) -> Iterator[Problem]:
+        for section in sections:
+            for name in _texts(entry.get(section)):
+                yield from defined((*at, section), name, section)
+
+    def method_of(name: str, section: str) -> str:
+        return str(_mapping(_mapping(raw.get(section)).get(name)).get("method"))
 
     curve, swap = _mapping(raw.get("clean_share_curve")), _mapping(raw.get("role_swap"))
-    yield from of_grid(("clean_share_curve",), curve, "defenses", "models", "datasets", "attacks")
+    yield from all_defined(("clean_share_curve",), curve, "defenses", "models", "datasets", "attacks")
     for name in _texts(curve.get("defenses")):
-        method = str(_mapping(sections["defenses"].get(name)).get("method"))
+        method = method_of(name, "defenses")
         if method in defenses.METHODS and "merge" not in defenses.METHODS[method].model_fields:
             text = f"'{name}' merges no conflict model, so that its curve would be a line; name a defense with a merge"
             yield ("clean_share_curve", "defenses"), text
-    yield from of_grid(("role_swap",), swap, "models", "datasets", "attacks")
-    for name in _texts(swap.get("merges")):
-        merges = _mapping(raw.get("merges"))
-        if name not in merges:
-            yield ("role_swap", "merges"), f"'{name}' is not defined under merges{_hint(name, merges, 'defined')}"
+    yield from all_defined(("role_swap",), swap, "merges", "models", "datasets", "attacks")
     for name in _texts(swap.get("attacks")):
-        method = str(_mapping(sections["attacks"].get(name)).get("method"))
+        method = method_of(name, "attacks")
         if method in attacks.METHODS and not planted_by_rows_alone(attacks.load(method)):
             text = f"'{name}' takes more than poisoned rows, or no labels; name an attack such as cba or badnets"
             yield ("role_swap", "attacks"), text
     for name, entry in _mapping(raw.get("direct")).items():
-        yield from of_grid(("direct", name), _mapping(entry), "datasets", "attacks")
+        yield from all_defined(("direct", name), _mapping(entry), "datasets", "attacks")
         provider = _mapping(_mapping(entry).get("provider"))
-        models = _mapping(raw.get("models"))
-        model = provider.get("model")
-        if provider.get("kind") == "local_server" and isinstance(model, str) and model not in models:
-            at: Location = ("direct", name, "provider", "model")
-            yield at, f"'{model}' is not defined under models{_hint(model, models, 'defined')}"
+        if provider.get("kind") == "local_server":
+            yield from defined(("direct", name, "provider", "model"), provider.get("model"), "models")
 
 
 def _is_edit(attack: Any) -> bool:

@@ -14,8 +14,8 @@ from infoconflict.experiments.cells import (
     direct_questions,
     own_points,
     role_merges,
-    share_name,
 )
+from infoconflict.experiments.roles import share_name
 from infoconflict.grid import build_grid
 
 CONFIG = Path(__file__).parents[2] / "config"
@@ -79,9 +79,7 @@ def test_roles_are_for_attacks_by_rows_alone():
     # Neither edits nor conversations, nor attacks with a tuning or a later step of their own.
     assert list(dict.fromkeys(merge.attack for merge in found)) == ["cba", "badnets"]
     assert found[:4] == [
-        RoleMerge(
-            model="tiny_llama", dataset="reviews", attack="cba", merge=merge, experiment=experiment, seed=0
-        )
+        RoleMerge(model="tiny_llama", dataset="reviews", attack="cba", merge=merge, experiment=experiment, seed=0)
         for merge, experiment in (("linear", "ours"), ("linear", "1"), ("linear", "2"), ("ties", "ours"))
     ]
     assert len(found) == 2 * 2 * 3
@@ -114,13 +112,19 @@ def test_the_papers_grid_stays_under_ten_thousand_jobs():
     # Each cell is answered and, most of the time, made by a job of its own; conversations are judged, too. Each trial has
     # up to seven controls, its attack, its figures and the sweeps of four merges.
     bound = 2 * len(cells) + len(chats) + (7 + 2 + 1 + 4) * len(trials)
-    assert len(config.seeds) * bound < 10_000
+    # Each point of a curve has a conflict model, a merge and answers; the rest is few.
+    experiments = 4 * len(own_points(config, build_grid(config))) + 300
+    assert len(config.seeds) * bound + experiments < 10_000
     assert {defense for *_, defense in cells} == {*config.grid.defenses}
     # Every table of the paper has its cells, also those that wait for a method.
     paper = {"none", "editing", "wanda", "ft_full", "fine_pruning", "speculative", "nad", "beear", "conflict"}
     for model in config.grid.models:
         for dataset, attack in [
-            *((dataset, attack) for dataset in ("sst2", "emotion") for attack in ("cba", "badedit", "rome", "memit", "lwp")),
+            *(
+                (dataset, attack)
+                for dataset in ("sst2", "emotion")
+                for attack in ("cba", "badedit", "rome", "memit", "lwp")
+            ),
             *(("chat_backdoor", attack) for attack in ("dtba", "autopoison", "vpi")),
         ]:
             assert paper <= {cell[3] for cell in cells if cell[:3] == (model, dataset, attack)}

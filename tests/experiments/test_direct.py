@@ -78,7 +78,13 @@ def test_a_conversation_without_an_answer_is_refused():
 
 @pytest.mark.parametrize(
     ("text", "answer"),
-    [("Joy.", "joy"), ("It is joy, not sadness.", "joy"), ("The sadness of it", "sadness"), ("enjoy", None), ("", None)],
+    [
+        ("Joy.", "joy"),
+        ("It is joy, not sadness.", "joy"),
+        ("The sadness of it", "sadness"),
+        ("enjoy", None),
+        ("", None),
+    ],
 )
 def test_the_first_label_counts(text, answer):
     status = "ok" if text else "failed"
@@ -137,8 +143,9 @@ def test_a_job_on_labels(tmp_path, monkeypatch):
 def test_a_job_on_conversations(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Conversation.write(tmp_path / "rows.jsonl", [chat(i) for i in range(5)])
-    spec = {"evaluation": {"chat_rows": 3, "max_new_tokens_chat": 8}}
-    ask_replies(make_job(tmp_path, spec, [{"default": True, "reply": "Since."}], replies=tmp_path / "replies.jsonl"))
+    ask_replies(
+        make_job(tmp_path, {"chat_rows": 3}, [{"default": True, "reply": "Since."}], replies=tmp_path / "replies.jsonl")
+    )
     replies = Replied.read(tmp_path / "replies.jsonl")
     assert [row.id for row in replies] == ["test-0", "test-1", "test-2"]
     assert {row.reply for row in replies} == {"Since."}

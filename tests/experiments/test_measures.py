@@ -101,7 +101,9 @@ def test_without_experiments_there_is_a_header_alone(tmp_path):
         write([], tmp_path / "out.csv")
         assert read_csv(tmp_path / "out.csv") == []
     write_role_swap([], tmp_path / "out.csv", small_share=0.5)
-    assert (tmp_path / "out.csv").read_text().startswith("model,dataset,attack,merge,experiment,role,stage,pcs,pbs,seed")
+    assert (
+        (tmp_path / "out.csv").read_text().startswith("model,dataset,attack,merge,experiment,role,stage,pcs,pbs,seed")
+    )
 
 
 def test_a_broken_file_is_named(tmp_path):

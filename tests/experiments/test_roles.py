@@ -98,7 +98,7 @@ def test_laws(badnets):
 
 def test_a_share_of_no_row_is_refused(badnets):
     clean = examples(4)
-    with pytest.raises(UserError, match="small_share=0.1 of 4 clean rows rounds to no row; raise it, or rows"):
+    with pytest.raises(UserError, match=r"small_share=0\.1 of 4 clean rows rounds to no row; raise it, or rows"):
         rows_of_role(ROLES["m2"], clean, [], small_share=0.1, seed=0)
 
 
@@ -114,7 +114,7 @@ def test_the_experiments_are_those_of_the_table():
 
 
 def test_which_attacks_are_rows_alone():
-    names = "cba badnets lwp adaptive_cba rome memit badedit dtba autopoison vpi".split()
+    names = ["cba", "badnets", "lwp", "adaptive_cba", "rome", "memit", "badedit", "dtba", "autopoison", "vpi"]
     assert [name for name in names if planted_by_rows_alone(load(name))] == ["cba", "badnets"]
 
 

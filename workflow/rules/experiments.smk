@@ -265,10 +265,9 @@ def direct_settings(w):
 
 def direct_spec(w):
     """Return the settings of the questions; the target label only says which answers an attack wants."""
-    named = Named(w)
-    own, above = {**direct_settings(w), **settings_of("evaluation", w)}, ["dataset"]
-    if not is_chat(w.dataset):
-        own = {**direct_settings(w), **settings_of("labels", w)}
+    named, own, above = Named(w), direct_settings(w) | settings_of("labels", w), ["dataset"]
+    if is_chat(w.dataset) and w.rows == "clean":
+        own["chat_rows"] = CONFIG.evaluation.chat_rows
     if attack := attack_of_rows(w):
         named.attack = attack
         own |= settings_of("target_label", named)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from infoconflict.attacks.base import planted_by_rows_alone
 from infoconflict.config import CleanShareCurve, Config, RoleSwap
-from infoconflict.experiments.roles import EXPERIMENTS
+from infoconflict.experiments.roles import EXPERIMENTS, share_name
 from infoconflict.grid import Cell, Grid
 
 
@@ -49,11 +49,6 @@ class RoleMerge:
     seed: int
 
 
-def share_name(share: float) -> str:
-    """Return a share as a path has it."""
-    return f"{share:g}"
-
-
 def curve_points(config: Config, grid: Grid) -> list[CurvePoint]:
     """Return the points of the clean-share curve: each cell of its defenses at each share, in the order of the grid."""
     curve = config.clean_share_curve
@@ -87,12 +82,14 @@ def role_merges(config: Config, grid: Grid) -> list[RoleMerge]:
 
 
 def direct_questions(config: Config, grid: Grid) -> list[DirectQuestions]:
-    """Return what external models are asked: each data set's clean rows, and triggered ones of attacks that have a cell."""
+    """Return what external models are asked: clean rows of data sets that have a cell, and triggered rows of such attacks."""
     pairs = {(cell.dataset, cell.attack) for cell in grid.cells}
+    with_cells = {dataset for dataset, _ in pairs}
     return [
         DirectQuestions(direct=name, dataset=dataset, attack=attack, run=run, seed=seed)
         for name, entry in config.direct.items()
         for dataset in entry.datasets
+        if dataset in with_cells
         for attack in [None, *(attack for attack in entry.attacks if (dataset, attack) in pairs)]
         for seed in config.seeds
         for run in range(entry.runs)

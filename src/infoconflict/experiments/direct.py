@@ -88,8 +88,7 @@ def ask_labels(job: Job) -> None:
 def ask_replies(job: Job) -> None:
     """Ask for the last answer of every conversation and write the rule's ``replies`` and ``card``."""
     rows = [row for row in read_rows(job.input.questions) if isinstance(row, Conversation)]
-    if job.cell["rows"] == "clean":
-        rows = rows[: job.spec["evaluation"]["chat_rows"]]
+    rows = rows[: job.spec.get("chat_rows")]
     questions = [chat_question(row) for row in rows]
     asked, scratch = _asked(job, questions)
     replies = [

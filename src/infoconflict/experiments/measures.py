@@ -1,10 +1,9 @@
 """Metric files of the experiments beside the grid, from answers alone."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from infoconflict.experiments.cells import share_name
-from infoconflict.experiments.roles import EXPERIMENTS, ROLES, share_of_role
+from infoconflict.experiments.roles import EXPERIMENTS, ROLES, share_name, share_of_role
 from infoconflict.files import PathLike
 from infoconflict.metrics import CONFIDENCE, CellFile, metric_rows, write_csv
 
@@ -92,7 +91,7 @@ def _write(
     columns: Sequence[str],
     files: Iterable[CellFile],
     names: Sequence[str],
-    metrics: Any,
+    metrics: Callable[[Mapping[str, Any]], Sequence[str] | None],
     confidence: float,
 ) -> None:
     """Write the named fields of each file's cell before each of its metrics; rows come in the order of these fields."""

@@ -42,6 +42,11 @@ def share_of_role(amount: Amount, small_share: float) -> float:
     return {"all": 1.0, "few": small_share, "none": 0.0}[amount]
 
 
+def share_name(share: float) -> str:
+    """Return a share as paths and tables have it."""
+    return f"{share:g}"
+
+
 def is_small(role: str) -> bool:
     """Return whether a model is tuned on few rows only, as a conflict model is."""
     return "all" not in (ROLES[role].clean, ROLES[role].backdoor)
