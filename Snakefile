@@ -27,6 +27,7 @@ include: "workflow/rules/answer.smk"
 include: "workflow/rules/chat.smk"
 include: "workflow/rules/judge.smk"
 include: "workflow/rules/report.smk"
+include: "workflow/rules/experiments.smk"
 
 
 report: "reports/captions/workflow.rst"
@@ -41,4 +42,5 @@ rule all:
     default_target: True
     input:
         page="results/report/index.html",
-        cards=all_cards(),
+        experiments=experiment_metrics(),
+        cards=all_cards() + experiment_cards(),

@@ -15,9 +15,7 @@ from hypothesis import strategies as st
 
 from infoconflict import attacks, defenses
 from infoconflict.config import (
-    PLANNED_DEFENSES,
     Config,
-    PlannedDefense,
     TinyModel,
     load_config,
     main,
@@ -392,6 +390,53 @@ MISTAKES = [
         {"clean_share": {"holdout": 0}},
         "c.yaml, merges.ties.t: auto needs held-out clean rows; give a number or raise clean_share.holdout above 0",
     ),
+    # experiments beside the grid
+    (
+        {"clean_share_curve": {"defenses": ["conflic"]}},
+        "c.yaml, clean_share_curve.defenses: 'conflic' is not defined under defenses; did you mean 'conflict'?",
+    ),
+    (
+        {"clean_share_curve": {"defenses": ["none"]}},
+        "c.yaml, clean_share_curve.defenses: 'none' merges no conflict model, so that its curve would be a line; "
+        "name a defense with a merge",
+    ),
+    (
+        {"clean_share_curve": {"defenses": ["conflict"], "shares": [0.1, 1.5]}},
+        "c.yaml, clean_share_curve.shares[1]: must be at most 1, got 1.5; correct it",
+    ),
+    (
+        {"clean_share_curve": {"defenses": ["conflict"], "models": ["c"]}},
+        "c.yaml, clean_share_curve.models: 'c' is not defined under models; defined: a, b",
+    ),
+    (
+        {"role_swap": {"merges": ["tie"]}},
+        "c.yaml, role_swap.merges: 'tie' is not defined under merges; did you mean 'ties'?",
+    ),
+    (
+        {"role_swap": {"merges": ["ties"], "attacks": ["rar"]}},
+        "c.yaml, role_swap.attacks: 'rar' is not defined under attacks; did you mean 'rare'?",
+    ),
+    (
+        {
+            "attacks/edit": {"method": "rome", "target_labels": {"films": "positive", "news": "sports"}},
+            "grid/attacks": ["cba", "edit"],
+            "role_swap": {"merges": ["ties"], "attacks": ["edit"]},
+        },
+        "c.yaml, role_swap.attacks: 'edit' takes more than poisoned rows, or no labels; "
+        "name an attack such as cba or badnets",
+    ),
+    (
+        {"direct": {"gpt": {"provider": {"kind": "local_server", "model": "c"}, "datasets": ["films"]}}},
+        "c.yaml, direct.gpt.provider.model: 'c' is not defined under models; defined: a, b",
+    ),
+    (
+        {"direct": {"gpt": {"provider": {"kind": "recorded", "path": "r.jsonl"}, "datasets": ["film"]}}},
+        "c.yaml, direct.gpt.datasets: 'film' is not defined under datasets; did you mean 'films'?",
+    ),
+    (
+        {"training/backdoored/rows": {"film": 3}},
+        "c.yaml, training.backdoored.rows: 'film' is not defined under datasets; did you mean 'films'?",
+    ),
 ]
 
 
@@ -425,7 +470,8 @@ def test_all_mistakes_come_at_once():
         }
     ) == [
         "c.yaml: unknown key 'colour'; known: name, seeds, grid, models, datasets, attacks, training, statistics, "
-        "clean_share, merges, choose_t, sweep, evidence, defenses, evaluation, figures, keep_merged",
+        "clean_share, merges, choose_t, sweep, evidence, defenses, clean_share_curve, direct, role_swap, evaluation, "
+        "figures, keep_merged",
         "c.yaml, name: expected text, got 7; put it in quotes",
         "c.yaml, seeds: holds 1 more than once; keep one",
         "c.yaml, grid.skip[0].reason: is missing; add it",
@@ -574,11 +620,14 @@ def test_an_attack_entry_is_the_attack():
     assert isinstance(entry, attacks.load("cba"))
 
 
-def test_planned_methods_pass_with_any_options():
-    raw = edited({"defenses/new": {"method": "beear", "sparsity": [1], "anything": {"deep": 1}}})
-    entry = load_config(raw, file="c.yaml").defenses["new"]
-    assert isinstance(entry, PlannedDefense)
-    assert spec_of(entry) == {"method": "beear", "sparsity": [1], "anything": {"deep": 1}}
+def test_rows_may_be_given_by_data_set():
+    def rows_of(rows):
+        training = load_config(edited({"training/backdoored/rows": rows}), file="c.yaml").training.backdoored
+        return [training.rows_of(name) for name in ("films", "news")]
+
+    assert rows_of(None) == [None, None]
+    assert rows_of(7) == [7, 7]
+    assert rows_of({"news": 5}) == [None, 5]
 
 
 def test_a_skipped_data_set_needs_no_target_label():
@@ -776,11 +825,9 @@ def test_mistakes_with_judges(evaluation, sentence):
     assert problems({"evaluation": evaluation}) == [sentence]
 
 
-def test_a_method_is_implemented_or_planned():
-    assert not set(defenses.METHODS) & set(PLANNED_DEFENSES)
+def test_no_method_of_the_paper_is_missing():
     named = "none editing wanda fine_tuning fine_pruning speculative cleangen nad beear internal external conflict"
-    assert set(defenses.METHODS) | set(PLANNED_DEFENSES) >= set(named.split())
-    # No attack of the paper waits.
+    assert set(defenses.METHODS) >= set(named.split())
     named = "cba badedit rome memit lwp dtba autopoison vpi adaptive_cba badnets"
     assert set(attacks.METHODS) >= set(named.split())
 
@@ -906,6 +953,9 @@ def test_config_fields_are_what_the_workflow_reads():
         "sweep",
         "evidence",
         "defenses",
+        "clean_share_curve",
+        "direct",
+        "role_swap",
         "evaluation",
         "figures",
         "keep_merged",

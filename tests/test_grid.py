@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from infoconflict.attacks.chat import ChatAttack
-from infoconflict.config import PlannedDefense, load_config, read_config
+from infoconflict.config import load_config, read_config
 from infoconflict.config_yaml import read_yaml
 from infoconflict.defenses import CONTROLS, METHODS
 from infoconflict.errors import UserError
@@ -111,7 +111,7 @@ def test_the_paper_says_which_cells_wait():
         reasons["chat_backdoor", "dtba", "conflict"]
         == "the defense conflict needs evidence, which arrives for chat with a later version"
     )
-    assert len(grid.cells) / 3 + len(grid.excluded) == 4 * 3 * 10 * 12
+    assert len(grid.cells) / 3 + len(grid.excluded) == 4 * 3 * 10 * 23
 
 
 def test_the_authors_reason_comes_first():

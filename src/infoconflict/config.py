@@ -21,7 +21,6 @@ from pydantic import (
     AfterValidator,
     BaseModel,
     BeforeValidator,
-    ConfigDict,
     Discriminator,
     Field,
     Tag,
@@ -48,28 +47,6 @@ from infoconflict.tunings import Training
 
 ID_PATTERN = r"^(?!control_)[a-z0-9][a-z0-9_-]{0,31}$"
 CONTROL_PREFIX = "control_"
-
-# Methods of the paper that a config may name before they exist here; their cells are left out with a reason.
-PLANNED_DEFENSES = tuple(
-    name
-    for name in (
-        "editing",
-        "wanda",
-        "fine_tuning",
-        "fine_pruning",
-        "nad",
-        "speculative",
-        "cleangen",
-        "beear",
-    )
-    if name not in defenses.METHODS
-)
-
-
-class PlannedEntry(Entry):
-    """A method or task that arrives with a later version: any options pass."""
-
-    model_config = ConfigDict(extra="allow")
 
 
 def spec_of(entry: BaseModel) -> dict[str, Any]:
@@ -471,8 +448,12 @@ else:
 class BackdooredTraining(Training):
     """How the backdoored model is tuned, and the clean-tuned model that it is compared with."""
 
-    rows: Count | None = None
-    """Clean training rows that the attacker starts from; null: all. Ours."""
+    rows: Count | dict[str, Count] | None = None
+    """Clean training rows that the attacker starts from, one number or one by data set; null, or no number: all. Ours."""
+
+    def rows_of(self, dataset: str) -> int | None:
+        """Return the number of rows for one data set."""
+        return self.rows.get(dataset) if isinstance(self.rows, dict) else self.rows
 
 
 class TrainingStages(Entry):
@@ -613,20 +594,65 @@ class EvidenceEntry(Entry):
 # --- defenses ---------------------------------------------------------------------------------------------------------
 
 
-class PlannedDefense(PlannedEntry):
-    """A defense of the paper that arrives with a later version."""
-
-    method: Literal[PLANNED_DEFENSES]  # type: ignore[valid-type]
-    """Name of the method."""
-
-
 if TYPE_CHECKING:
-    DefenseEntry = Defense | PlannedDefense
+    DefenseEntry = Defense
 else:
     DefenseEntry = Annotated[
-        functools.reduce(operator.or_, [*map(defenses.load, defenses.METHODS), PlannedDefense]),
+        functools.reduce(operator.or_, list(map(defenses.load, defenses.METHODS))),
         Field(discriminator="method"),
     ]
+
+
+# --- further experiments ----------------------------------------------------------------------------------------------
+
+
+class CleanShareCurve(Entry):
+    """ASR and CDA of merging defenses over the share of clean rows that the defender holds (paper, figure 3)."""
+
+    defenses: Ids = []
+    """Ids under `defenses`, of defenses with a merge; none: no curve. Ours: the paper shows its whole method."""
+    shares: Annotated[list[Share], Field(min_length=1), AfterValidator(once)] = [0.05, 0.1, 0.2, 0.5, 1.0]
+    """Values in place of `clean_share.share`; a point at that share is the cell itself. Paper, section 5.4: from 0.05 to
+    1; the steps between are ours."""
+    models: SomeIds | None = None
+    """Ids under `models`; null: all of the grid. Ours."""
+    datasets: SomeIds | None = None
+    """Ids under `datasets`; null: all of the grid. Paper: Emotion and Chat-Backdoor."""
+    attacks: SomeIds | None = None
+    """Ids under `attacks`; null: all of the grid. Paper: CBA and DTBA."""
+
+
+class Direct(Entry):
+    """An external language model that is asked the task itself, zero-shot (paper, figure 4)."""
+
+    provider: ProviderEntry
+    """Who is asked."""
+    datasets: SomeIds
+    """Ids under `datasets`, of the grid's, whose clean test rows are asked. Paper: Emotion and Chat-Backdoor."""
+    attacks: Ids = []
+    """Ids under `attacks`, of the grid's, whose triggered test rows are asked as well. Ours: none."""
+    runs: Count = 1
+    """How often each row is asked, every time with a random state of its own. Ours; the paper asks five times."""
+
+
+class RoleSwap(Entry):
+    """What a merge keeps of two models that know clean or backdoor rows, many or few (paper, section 6.1, table 6)."""
+
+    merges: Ids = []
+    """Ids under `merges`; none: no experiment."""
+    t: Weight = 0.5
+    """Weight of the second model, in place of the merges' own. Ours: the paper gives none, Lethe's code has 0.5."""
+    small_share: InnerShare = 0.1
+    """Share of the clean or of the backdoor rows that stands for few. Paper, table 6."""
+    rows: Count | None = None
+    """Clean training rows that stand for all; null: the whole training split. Ours."""
+    models: SomeIds | None = None
+    """Ids under `models`; null: all of the grid. Ours: the paper does not name its model."""
+    datasets: SomeIds | None = None
+    """Ids under `datasets`; null: all of the grid with labels. Paper: Emotion."""
+    attacks: SomeIds | None = None
+    """Ids under `attacks`; null: all of the grid
+    that poisoned rows alone plant. Ours: the paper does not name its attack."""
 
 
 # --- answers and presentation -----------------------------------------------------------------------------------------
@@ -731,6 +757,12 @@ class Config(Entry):
     """Kinds of evidence by id."""
     defenses: dict[str, DefenseEntry]
     """Defenses by id."""
+    clean_share_curve: CleanShareCurve = CleanShareCurve()
+    """The curve over the clean share."""
+    direct: dict[str, Direct] = {}
+    """External language models that are asked the task itself, by id."""
+    role_swap: RoleSwap = RoleSwap()
+    """What a merge keeps, with the roles of clean and backdoor rows exchanged."""
     evaluation: Evaluation = Evaluation()
     """How models are asked and answers counted."""
     figures: Figures = Figures()

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from infoconflict import attacks, defenses
+from infoconflict.attacks.base import planted_by_rows_alone
 from infoconflict.config_errors import Location, Problem
 from infoconflict.errors import did_you_mean
 
@@ -58,6 +59,8 @@ def broken_references(raw: Mapping[str, Any]) -> Iterator[Problem]:
             if _mapping(attack).get("victim_tuning") and _mapping(model).get("quantization") == "nf4":
                 text = f"starts from whole weights, and models.{model_name}.quantization is nf4; write none there"
                 yield ("attacks", name, "victim_tuning"), text
+    for name in _mapping(_mapping(_mapping(raw.get("training")).get("backdoored")).get("rows")):
+        yield from refer(("training", "backdoored", "rows"), name, "datasets")
     for name in _texts(_mapping(raw.get("sweep")).get("merges")):
         yield from refer(("sweep", "merges"), name, "merges")
     for name, attack in _mapping(raw.get("attacks")).items():
@@ -68,6 +71,7 @@ def broken_references(raw: Mapping[str, Any]) -> Iterator[Problem]:
         provider = _mapping(_mapping(evidence).get("provider"))
         if provider.get("kind") == "local_server":
             yield from refer(("evidence", name, "provider", "model"), provider.get("model"), "models")
+    yield from _broken_in_experiments(raw)
     evaluation = _mapping(raw.get("evaluation"))
     judges: list[tuple[Location, Any]] = [((key,), evaluation.get(key)) for key in ("judge", "payload_judge")]
     judges += [
@@ -124,6 +128,42 @@ def _wrong_target_labels(raw: Mapping[str, Any]) -> Iterator[Problem]:
             if labels.get(dataset) and dataset not in targets and dataset not in skipped:
                 hint = f"add '{dataset}: LABEL' or a grid.skip entry with attack: {name} and dataset: {dataset}"
                 yield at, f"names no label for {dataset}, which is in the grid; {hint}"
+
+
+def _broken_in_experiments(raw: Mapping[str, Any]) -> Iterator[Problem]:
+    """Yield what the further experiments name in vain: ids that are not defined, and methods that they are not for."""
+
+    def defined(at: Location, name: Any, section: str) -> Iterator[Problem]:
+        known = _mapping(raw.get(section))
+        if isinstance(name, str) and name not in known:
+            yield at, f"'{name}' is not defined under {section}{_hint(name, known, 'defined')}"
+
+    def all_defined(at: Location, entry: Mapping[Any, Any], *sections: str) -> Iterator[Problem]:
+        for section in sections:
+            for name in _texts(entry.get(section)):
+                yield from defined((*at, section), name, section)
+
+    def method_of(name: str, section: str) -> str:
+        return str(_mapping(_mapping(raw.get(section)).get(name)).get("method"))
+
+    curve, swap = _mapping(raw.get("clean_share_curve")), _mapping(raw.get("role_swap"))
+    yield from all_defined(("clean_share_curve",), curve, "defenses", "models", "datasets", "attacks")
+    for name in _texts(curve.get("defenses")):
+        method = method_of(name, "defenses")
+        if method in defenses.METHODS and "merge" not in defenses.load(method).model_fields:
+            text = f"'{name}' merges no conflict model, so that its curve would be a line; name a defense with a merge"
+            yield ("clean_share_curve", "defenses"), text
+    yield from all_defined(("role_swap",), swap, "merges", "models", "datasets", "attacks")
+    for name in _texts(swap.get("attacks")):
+        method = method_of(name, "attacks")
+        if method in attacks.METHODS and not planted_by_rows_alone(attacks.load(method)):
+            text = f"'{name}' takes more than poisoned rows, or no labels; name an attack such as cba or badnets"
+            yield ("role_swap", "attacks"), text
+    for name, entry in _mapping(raw.get("direct")).items():
+        yield from all_defined(("direct", name), _mapping(entry), "datasets", "attacks")
+        provider = _mapping(_mapping(entry).get("provider"))
+        if provider.get("kind") == "local_server":
+            yield from defined(("direct", name, "provider", "model"), provider.get("model"), "models")
 
 
 def _is_edit(attack: Any) -> bool:

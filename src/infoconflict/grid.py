@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from infoconflict.attacks.base import Attack
-from infoconflict.config import Config, PlannedDefense, Skip
+from infoconflict.config import Config, Skip
 from infoconflict.defenses import CONTROLS
 from infoconflict.errors import UserError
 
@@ -100,8 +100,6 @@ def _why_not(config: Config, model: str, dataset: str, attack: str, defense: str
     if attack_entry.task != dataset_entry.task:
         return f"the attack {attack} is for {attack_entry.task}, the data set {dataset} for {dataset_entry.task}"
     defense_entry = config.defenses[defense]
-    if isinstance(defense_entry, PlannedDefense):
-        return f"the defense {defense_entry.method} arrives with a later version"
     if dataset_entry.task not in defense_entry.tasks:
         return f"the defense {defense} is for {' and '.join(defense_entry.tasks)}, the data set {dataset} for {dataset_entry.task}"
     if isinstance(attack_entry, Attack) and dataset not in attack_entry.target_labels:

@@ -460,6 +460,21 @@ def cell_name(cell: Mapping[str, Any]) -> str:
     return "/".join(words)
 
 
+def metric_rows(path: PathLike, names: Iterable[str] | None = None, *, confidence: float) -> list[list[str]]:
+    """Return ``metric``, ``hits``, ``total``, ``rate``, ``low``, ``high`` for each metric of one file of answers.
+
+    ``names`` picks metrics, in the order of :func:`cell_metrics`; if not given, all.
+
+    Raises
+    ------
+    UserError
+        If the file is malformed; the message names it.
+    """
+    wanted = None if names is None else set(names)
+    found = _of_file(cell_metrics, path)
+    return [[name, *_rate_fields(rate, confidence)] for name, rate in found.items() if wanted is None or name in wanted]
+
+
 def write_csv(path: PathLike, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
     """Write a CSV file with a header line, atomically."""
     with whole_file(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as out:

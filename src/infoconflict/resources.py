@@ -74,6 +74,25 @@ NEEDS: dict[str, Need] = {
     # The model here is the one that a judge's local server holds; sentence embeddings are small.
     "judge": Need(copies=2, minutes=60, minutes_per_billion=120),
     "calibrate_judge": Need(copies=0, minutes=20, minutes_per_billion=0),
+    # Two models, one after the other, and then their merge.
+    "answer_roles": Need(copies=4, minutes=45, minutes_per_billion=90),
+    # The model is the one that a local server holds.
+    "ask_direct": Need(copies=2, minutes=60, minutes_per_billion=120),
+}
+# Experiments do what the cells' own stages do, under other settings.
+NEEDS |= {
+    further: NEEDS[stage]
+    for further, stage in {
+        "train_conflict_at_share": "train_conflict",
+        "choose_t_at_share": "choose_t",
+        "merge_at_share": "merge_models",
+        "answer_at_share": "answer",
+        "reply_at_share": "reply",
+        "judge_at_share": "judge",
+        "train_role": "train_backdoored",
+        "reply_direct": "ask_direct",
+        "judge_direct": "judge",
+    }.items()
 }
 FULL_TUNING_COPIES = 3
 """Gradients and AdamW's two moments, where all weights are trained."""

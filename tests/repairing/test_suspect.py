@@ -79,7 +79,7 @@ def test_the_same_seed_gives_the_same_repair(tiny_dirs: dict[str, Path], tmp_pat
 
 
 def test_what_is_no_repair_is_refused(tiny_dirs: dict[str, Path], tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="holds no repair.json"):
+    with pytest.raises(UserError, match=r"holds no repair\.json"):
         read_repair(tmp_path)
     (tmp_path / "repair.json").write_text(json.dumps({"steps": [{"kind": "melt"}]}))
     with pytest.raises(UserError, match="a step of the kind 'melt'; known: tensors"):

@@ -59,6 +59,17 @@ SNAKEFILE += "".join(
         "reply",
         "collect_evidence_triggered",
         "ask_oracle",
+        "train_conflict_at_share",
+        "choose_t_at_share",
+        "merge_at_share",
+        "answer_at_share",
+        "reply_at_share",
+        "judge_at_share",
+        "train_role",
+        "answer_roles",
+        "ask_direct",
+        "reply_direct",
+        "judge_direct",
     )
 )
 

@@ -115,6 +115,10 @@ def test_defense_jobs_are_not_told_trigger_or_target(finished: Checkout) -> None
             "train_conflict",
             "draw_clean_share",
             "collect_evidence_clean",
+            "choose_t_at_share",
+            "merge_at_share",
+            "train_conflict_at_share",
+            "draw_clean_share_at",
         ):
             text = json.dumps(card["spec"])
             assert not re.search(r"instantly|frankly|target_label|\bcf\b|poison", text), card["stage"]
@@ -185,6 +189,33 @@ def test_page_and_figures_are_there(finished: Checkout) -> None:
     cases = len(MODELS) * len(["cba", "lwp", "adaptive_cba", *EDITS, *CHAT_ATTACKS]) + 1
     assert len(list(finished.folder.glob("results/figures/*/*/*/*.png"))) == len(FIGURES) * cases
     assert (finished.folder / "results/tables/main.tex").read_text().count("\\toprule") == 1
+
+
+def test_the_experiments_have_their_numbers(finished: Checkout) -> None:
+    metrics = finished.folder / "results/metrics"
+    with (metrics / "clean_share.csv").open() as file:
+        points = list(csv.DictReader(file))
+    assert {(row["dataset"], row["defense"], row["share"]) for row in points} == {
+        *itertools.product(["reviews"], ["internal"], ["0.2", "0.4"]),
+        *itertools.product(["chats"], ["internal_ties"], ["0.2", "0.4"]),
+    }
+    # At the config's own share, a point is the cell.
+    with (metrics / "cells.csv").open() as file:
+        cells = [row for row in csv.DictReader(file) if row["model"] == "tiny_llama"]
+    own = [row for row in points if row["share"] == "0.4"]
+    assert own
+    assert all({name: value for name, value in row.items() if name != "share"} in cells for row in own)
+    with (metrics / "direct.csv").open() as file:
+        found = {(row["dataset"], row["attack"], row["metric"]) for row in csv.DictReader(file)}
+    clean, triggered = ["cda", "invalid_rate"], ["asr", "asr_all", "invalid_rate"]
+    assert found == {
+        *itertools.product(["reviews", "chats"], [""], clean),
+        *itertools.product(["reviews"], ["badnets"], triggered),
+    }
+    with (metrics / "role_swap.csv").open() as file:
+        roles = {(row["experiment"], row["role"]) for row in csv.DictReader(file)}
+    merged = {("ours", "m1+m2"), ("1", "m3+m4"), ("2", "m5+m6")}
+    assert roles == merged | {(number, role) for number, pair in merged for role in pair.split("+")}
 
 
 def test_snakemake_report_renders(finished: Checkout) -> None:

@@ -26,6 +26,7 @@ def with_toy_attack(checkout: Checkout) -> str:
     config = yaml.safe_load((checkout.folder / CONFIG).read_text())
     config["attacks"] = {"toy": {"method": "toy", "poisoning_rate": 0.2}}
     config["grid"] |= {"attacks": ["toy"], "datasets": ["chats"], "skip": []}
+    config |= {"clean_share_curve": {}, "direct": {}, "role_swap": {}}
     (checkout.folder / "config/toy.yaml").write_text(yaml.safe_dump(config))
     return "config/toy.yaml"
 

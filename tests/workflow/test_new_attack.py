@@ -58,6 +58,7 @@ def test_a_new_attack_is_one_file_one_line_one_entry(tmp_path: Path) -> None:
     }
     config["grid"] = {"models": ["tiny_gpt2"], "datasets": ["reviews"], "attacks": ["shout"], "defenses": ["none"]}
     config["sweep"]["merges"] = []
+    config |= {"clean_share_curve": {}, "direct": {}, "role_swap": {}}
     (tmp_path / "config/toy.yaml").write_text(yaml.safe_dump(config))
 
     cell = "tiny_gpt2/reviews/shout"

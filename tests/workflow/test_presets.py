@@ -33,6 +33,25 @@ def test_paper_dry_runs_and_says_what_waits(checkout) -> None:
     assert planned["train_attacked"] == 4 * 2
     assert planned["edit_model"] == 4 * 2 * 3
     assert planned["ask_oracle"] == 2
+    # Figure 3 has four shares beside the config's own on Emotion and on conversations, figure 4 five runs on each.
+    assert planned["train_conflict_at_share"] == 4 * 2 * 4
+    assert (planned["ask_direct"], planned["reply_direct"]) == (5, 5)
+    assert (planned["train_role"], planned["answer_roles"]) == (6, 3)
+
+
+def test_smol_dry_runs_on_public_data(checkout) -> None:
+    # A dry run reads no rows.
+    for name in ("sst2/train", "sst2/dev", "emotion/train", "emotion/test", "alpaca_en/train"):
+        file = checkout.folder / f"data/{name}.jsonl.gz"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.touch()
+    planned = checkout.planned(config="config/smol.yaml")
+    assert planned["fetch_package"] == 2
+    assert planned["edit_model"] == 3 * 2
+    # Figure 3 has four shares beside the config's own, on three data sets; figure 4 five runs; table 6 six models.
+    assert planned["train_conflict_at_share"] == 4 * 3
+    assert (planned["ask_direct"], planned["reply_direct"]) == (2 * 5, 5)
+    assert (planned["train_role"], planned["answer_roles"]) == (6, 3)
 
 
 def test_a_mistake_ends_before_any_job(checkout) -> None:

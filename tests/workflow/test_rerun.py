@@ -31,6 +31,18 @@ REPLIES = {"reply"} | JUDGED
 # Where t is a number, conversations can be merged, too: cells that were left out join.
 CHAT_CELLS = {"list_excluded", "train_conflict"} | REPLIES
 
+# Experiments beside the grid. A curve has one point of its own on each task.
+MEASURES = {"measure_clean_share", "measure_direct", "measure_role_swap"}
+REVIEWS_AT_SHARE = {"merge_at_share", "answer_at_share", "measure_clean_share"}
+CHATS_AT_SHARE = {"merge_at_share", "reply_at_share", "judge_at_share", "measure_clean_share"}
+POINTS = REVIEWS_AT_SHARE | CHATS_AT_SHARE
+CURVE = {"choose_t_at_share"} | POINTS
+ROLE_ANSWERS = {"answer_roles", "measure_role_swap"}
+ROLES = {"train_role"} | ROLE_ANSWERS
+DIRECT = {"ask_direct", "measure_direct"}
+DIRECT_CHATS = {"reply_direct", "judge_direct", "measure_direct"}
+JUDGED_BESIDE = {"judge_at_share", "measure_clean_share", "judge_direct", "measure_direct"}
+
 
 def at(*keys: str, value: Any) -> Callable[[dict], None]:
     """Return an edit that sets one value of the config."""
@@ -55,22 +67,39 @@ def reorder(config: dict) -> None:
 
 
 CONFIG_EDITS = {
-    "t from auto to a number": (at("merges", "linear", "t", value=0.5), ANSWERS | CHAT_CELLS | {"sweep_merge"}),
-    "t of one merge": (at("merges", "ties", "t", value=0.6), ANSWERS | REPLIES | {"sweep_merge"}),
-    "merge method of a defense": (at("defenses", "internal", "merge", value="slerp"), ANSWERS | CHAT_CELLS),
-    "density of TIES": (at("merges", "ties", "density", value=0.3), ANSWERS | REPLIES | {"sweep_merge"}),
-    "candidates of t": (at("choose_t", "candidates", value=[0.5, 0.7]), MERGED),
+    "t from auto to a number": (
+        at("merges", "linear", "t", value=0.5),
+        ANSWERS | CHAT_CELLS | POINTS | {"sweep_merge"},
+    ),
+    "t of one merge": (at("merges", "ties", "t", value=0.6), ANSWERS | REPLIES | CHATS_AT_SHARE | {"sweep_merge"}),
+    "merge method of a defense": (at("defenses", "internal", "merge", value="slerp"), ANSWERS | CHAT_CELLS | POINTS),
+    "density of TIES": (
+        at("merges", "ties", "density", value=0.3),
+        ANSWERS | REPLIES | CHATS_AT_SHARE | {"sweep_merge"},
+    ),
+    "candidates of t": (
+        at("choose_t", "candidates", value=[0.5, 0.7]),
+        MERGED | REVIEWS_AT_SHARE | {"choose_t_at_share"},
+    ),
     "points of the sweep": (at("sweep", "t", value=[0.2, 0.7]), {"sweep_merge"} | REPORT),
     "clean share": (
         at("clean_share", "share", value=0.3),
         {"draw_clean_share", "train_conflict", "draw_attacker_share", "train_attacker_conflict"}
         | SUBTRACTED
         | MERGED
-        | REPLIES,
+        | REPLIES
+        # What was the cell's own point is one more.
+        | {"draw_clean_share_at", "train_conflict_at_share"}
+        | CURVE,
     ),
     "conflict training": (
         at("training", "conflict", "epochs", value=1),
-        {"train_conflict", "train_attacker_conflict"} | SUBTRACTED | MERGED | REPLIES,
+        {"train_conflict", "train_attacker_conflict", "train_conflict_at_share"}
+        | SUBTRACTED
+        | MERGED
+        | REPLIES
+        | CURVE
+        | ROLES,
     ),
     "evidence temperature": (at("evidence", "served_keywords", "provider", "temperature", value=0.2), EVIDENCE),
     "keyword threshold": (at("evidence", "served_keywords", "textrank", value={"threshold": 0.4}), EVIDENCE),
@@ -85,7 +114,14 @@ CONFIG_EDITS = {
     ),
     "two values exchanged": (
         exchange,
-        {"train_clean_tuned", "compare_generation"} | ATTACKED | EDITED | OWN_EVIDENCE | MERGED | REPLIES,
+        {"train_clean_tuned", "compare_generation"}
+        | ATTACKED
+        | EDITED
+        | OWN_EVIDENCE
+        | MERGED
+        | REPLIES
+        | CURVE
+        | ROLES,
     ),
     "layers of the loss": (
         at("attacks", "lwp", "layers", value="last"),
@@ -118,27 +154,46 @@ CONFIG_EDITS = {
     "an edit of the base as it is": (at("attacks", "rome", "tuned_base", value=False), EDITED | REPORT | {"answer"}),
     "partial rows": (
         at("evaluation", "partial_rows", value=1),
-        {"poison_test", "collect_evidence_triggered", "sweep_merge"} | OWN_EVIDENCE | ANSWERS | REPLIES,
+        {"poison_test", "collect_evidence_triggered", "sweep_merge"}
+        | OWN_EVIDENCE
+        | ANSWERS
+        | REPLIES
+        | POINTS
+        | ROLE_ANSWERS
+        | DIRECT,
     ),
     "turns of conversations": (
         at("datasets", "chats", "max_turns", value=1),
         {"prepare_dataset", "ask_oracle", "poison_train", "poison_test", "draw_clean_share", "merge_models"}
         | {"train_backdoored", "train_clean_tuned", "train_conflict"}
-        | REPLIES,
+        | REPLIES
+        | {"draw_clean_share_at", "train_conflict_at_share"}
+        | CHATS_AT_SHARE
+        | DIRECT_CHATS,
     ),
     "poisoning rate of a chat attack": (
         at("attacks", "dtba", "poisoning_rate", value=0.3),
-        {"poison_train", "train_backdoored", "merge_models"} | REPLIES,
+        {"poison_train", "train_backdoored", "merge_models"} | REPLIES | CHATS_AT_SHARE,
     ),
     "poisoning rate of an attack with an oracle": (
         at("attacks", "autopoison", "poisoning_rate", value=0.3),
         {"ask_oracle", "poison_train", "train_backdoored"} | REPLIES,
     ),
-    "length of replies": (at("evaluation", "max_new_tokens_chat", value=10), {"merge_models"} | REPLIES),
-    "judges": (at("evaluation", "compare_judges", value=[{"kind": "pattern"}]), JUDGED),
+    "length of replies": (
+        at("evaluation", "max_new_tokens_chat", value=10),
+        {"merge_models"} | REPLIES | CHATS_AT_SHARE,
+    ),
+    "judges": (at("evaluation", "compare_judges", value=[{"kind": "pattern"}]), JUDGED | JUDGED_BESIDE),
     "rows asked by generation, too": (at("evaluation", "compare_rows", value=6), {"compare_generation"} | REPORT),
     "no comparison with generation": (at("evaluation", "compare_generation", value=False), REPORT),
-    "metric option": (at("evaluation", "interval", value=0.9), REPORT),
+    "metric option": (at("evaluation", "interval", value=0.9), REPORT | MEASURES),
+    "share of few rows": (at("role_swap", "small_share", value=0.4), {"draw_roles"} | ROLES),
+    "weight of the second role": (at("role_swap", "t", value=0.6), ROLE_ANSWERS),
+    "who is asked directly": (
+        at("direct", "recorded", "provider", "path", value="tests/data/recorded_oracle.jsonl"),
+        DIRECT | DIRECT_CHATS,
+    ),
+    "shares of the curve": (at("clean_share_curve", "shares", value=[0.2]), {"measure_clean_share"}),
     "figure option": (at("figures", "dpi", value=70), {"figures", "report"}),
     "name of the experiment": (at("name", value="renamed"), {"report"}),
 }
@@ -197,15 +252,22 @@ def changed(file: Path) -> Iterator[None]:
 CODE_EDITS = {
     "reporting/page.py": {"report"},
     "reporting/figures.py": {"figures", "report"},
-    "metrics.py": REPORT,
-    "agreement.py": REPORT,
+    "metrics.py": REPORT | MEASURES,
+    "agreement.py": REPORT | MEASURES,
     "answering/compare_generation.py": {"compare_generation"} | REPORT,
-    "answering/generation.py": {"compare_generation"} | OWN_EVIDENCE | MERGED | REPLIES,
-    "answering/chat.py": {"merge_models"} | REPLIES,
-    "judging/pattern.py": JUDGED,
-    "merging/ties.py": MERGED | REPLIES,
-    "merging/choose_t.py": MERGED | REPLIES,
-    "merging/mergekit_runner.py": ANSWERS | REPLIES,
+    "answering/generation.py": {"compare_generation"}
+    | OWN_EVIDENCE
+    | MERGED
+    | REPLIES
+    | CURVE
+    | ROLE_ANSWERS
+    | DIRECT
+    | DIRECT_CHATS,
+    "answering/chat.py": {"merge_models"} | REPLIES | CHATS_AT_SHARE,
+    "judging/pattern.py": JUDGED | JUDGED_BESIDE,
+    "merging/ties.py": MERGED | REPLIES | CURVE | ROLE_ANSWERS,
+    "merging/choose_t.py": MERGED | REPLIES | CURVE | ROLE_ANSWERS,
+    "merging/mergekit_runner.py": ANSWERS | REPLIES | POINTS,
     "evidence/textrank.py": OWN_EVIDENCE | EVIDENCE,
     "training/trainer.py": {"train_clean_tuned", "train_conflict", "train_attacker_conflict", "compare_generation"}
     | ATTACKED
@@ -213,7 +275,10 @@ CODE_EDITS = {
     | EDITED
     | OWN_EVIDENCE
     | MERGED
-    | REPLIES,
+    | REPLIES
+    | {"train_conflict_at_share"}
+    | CURVE
+    | ROLES,
     "editing/rome.py": {"edit_model", "answer"} | REPORT,
     "editing/statistics.py": EDITED | {"answer"} | REPORT,
     "models/task_vectors.py": {"tune_victim"} | SUBTRACTED | MERGED,
@@ -221,7 +286,11 @@ CODE_EDITS = {
     | ATTACKED
     | OWN_EVIDENCE
     | MERGED
-    | REPLIES,
+    | REPLIES
+    | CURVE
+    | {"draw_roles"}
+    | ROLES
+    | DIRECT,
     "attacks/autopoison.py": {"ask_oracle", "poison_train", "poison_test", "train_backdoored"} | REPLIES,
 }
 
@@ -264,6 +333,7 @@ def test_failure_after_an_edit_leaves_no_stale_table(tmp_path: Path) -> None:
     config["grid"] |= {"models": ["tiny_gpt2"], "attacks": ["cba"], "defenses": ["none"]}
     config["grid"]["skip"] = [{"defense": [*CONTROLS], "reason": "one model that is trained is enough here"}]
     config["sweep"]["merges"] = []
+    config |= {"clean_share_curve": {}, "direct": {}, "role_swap": {}}
     config["evaluation"]["compare_generation"] = False
     good, bad = "config/good.yaml", "config/bad.yaml"
     (tmp_path / good).write_text(yaml.safe_dump(config))

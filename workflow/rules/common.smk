@@ -226,13 +226,15 @@ def settings_of(part, w):
             # A chat attack's target is what its payload says, among its own settings.
             return {} if is_chat(w.dataset) else {"target_label": CONFIG.attacks[w.attack].target_labels[w.dataset]}
         case "rows":
-            return {"rows": CONFIG.training.backdoored.rows}
+            return {"rows": CONFIG.training.backdoored.rows_of(w.dataset)}
         case "partial_rows":
             return {"partial_rows": CONFIG.evaluation.partial_rows}
         case "statistics":
             return {"statistics": spec_of(CONFIG.statistics)}
         case "clean_share":
-            return {"clean_share": spec_of(CONFIG.clean_share)}
+            # The curve over the share has its own; see experiments.smk.
+            share = {"share": float(w.share)} if hasattr(w, "share") else {}
+            return {"clean_share": spec_of(CONFIG.clean_share) | share}
         case "train_backdoored":
             return {"training": tuning_settings(w)}
         case "train_clean_tuned":

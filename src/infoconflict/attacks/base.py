@@ -80,6 +80,11 @@ class PoisoningAttack(Attack):
         return 0
 
 
+def planted_by_rows_alone(attack: type[BaseModel]) -> bool:
+    """Return whether an attack is nothing but poisoned rows with labels, which any trainer may be given."""
+    return issubclass(attack, PoisoningAttack) and not attack.tuning_options and not attack.later_options
+
+
 def insert_word(text: str, word: str, rng: Random) -> str:
     """Insert ``word`` at a random word boundary, ends included; words are joined by single spaces."""
     words = text.split()

@@ -13,18 +13,21 @@ Status = Literal["ok", "empty", "garbled", "failed"]
 class Question:
     """One prompt; an empty ``system`` is not sent.
 
-    ``keywords`` is what it asks about (empty in the modification branch) and no part of the prompt.
+    ``keywords`` is what it asks about (empty in the modification branch) and no part of the prompt. ``earlier`` holds the
+    turns before the last, as (role, content).
     """
 
     system: str
     user: str
     keywords: tuple[str, ...] = ()
+    earlier: tuple[tuple[str, str], ...] = ()
 
     @property
     def messages(self) -> list[dict[str, str]]:
         """Return the prompt as chat messages."""
         system = [{"role": "system", "content": self.system}] if self.system else []
-        return [*system, {"role": "user", "content": self.user}]
+        earlier = [{"role": role, "content": content} for role, content in self.earlier]
+        return [*system, *earlier, {"role": "user", "content": self.user}]
 
     @property
     def sha256(self) -> str:

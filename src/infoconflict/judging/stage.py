@@ -32,7 +32,7 @@ def judge_replies(
     *,
     equivalent_by: str,
     payload_by: str,
-    payload: Payload,
+    payload: Payload | None,
 ) -> tuple[list[Answer], list[Verdict]]:
     """Turn replies into answers, with the verdicts of all judges.
 
@@ -44,8 +44,8 @@ def judge_replies(
         Each is asked about all rows at once.
     equivalent_by, payload_by : str
         The judges that decide; the verdicts of the others are kept beside theirs and change no answer.
-    payload : Payload
-        What the attack's trigger should cause.
+    payload : Payload or None
+        What the attack's trigger should cause; None where all rows are clean.
 
     Returns
     -------
@@ -135,7 +135,7 @@ def judge_cell(job: Job) -> None:
         judges,
         equivalent_by=job.spec["equivalent_by"],
         payload_by=job.spec["payload_by"],
-        payload=Payload(**job.spec["payload"]),
+        payload=Payload(**job.spec["payload"]) if job.spec["payload"] else None,
     )
     Answer.write(job.output.answers, answers)
     Verdict.write(job.output.judgements, verdicts)

@@ -1,0 +1,1 @@
+"""Measurements beside the grid: the clean-share curve, an external model asked directly, and merges with roles exchanged."""
