@@ -3,10 +3,8 @@
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from infoconflict.config import Config
-from infoconflict.grid import Cell
 from infoconflict.reporting.published import (
     BASELINES,
     CHAT_ATTACKS,
@@ -15,6 +13,10 @@ from infoconflict.reporting.published import (
     OWN,
     STAGES,
 )
+
+if TYPE_CHECKING:
+    from infoconflict.config import Config
+    from infoconflict.grid import Cell
 
 TABLES = tuple(f"table_{number}" for number in range(1, 10))
 FIGURES = ("figure_3", "figure_4")
@@ -75,7 +77,7 @@ class Roles:
         return cls(**{**spec, "further": tuple(spec["further"])})
 
 
-def roles_of(config: Config) -> Roles:
+def roles_of(config: "Config") -> Roles:
     """Return the paper's names for the ids of a config: by its section ``paper``, by method, and by the names of models."""
     named = config.paper
     models = {
@@ -83,7 +85,9 @@ def roles_of(config: Config) -> Roles:
         for name in config.grid.models
         if (
             found := named.models.get(name)
-            or _paper_model(name, getattr(config.models[name], "repo", None), getattr(config.models[name], "path", None))
+            or _paper_model(
+                name, getattr(config.models[name], "repo", None), getattr(config.models[name], "path", None)
+            )
         )
     }
     datasets = {
@@ -96,7 +100,7 @@ def roles_of(config: Config) -> Roles:
     }
     known = (*CLASSIFICATION_ATTACKS, *CHAT_ATTACKS, "adaptive_cba")
     attacks = {name: method for name in config.grid.attacks if (method := config.attacks[name].method) in known}
-    methods = {name: config.defenses[name].method for name in config.grid.defenses}
+    methods = {name: str(getattr(config.defenses[name], "method", "")) for name in config.grid.defenses}
     further = tuple(name for name in named.further_defenses if name in methods)
     defenses = {}
     for method in ("none", *BASELINES, "internal", "external", OWN):
@@ -114,7 +118,7 @@ def roles_of(config: Config) -> Roles:
     )
 
 
-def _merges_of(config: Config, methods: Mapping[str, str], further: Iterable[str]) -> dict[str, str]:
+def _merges_of(config: "Config", methods: Mapping[str, str], further: Iterable[str]) -> dict[str, str]:
     """Return the defenses that Table 8 compares: the whole method for each merge, or else the internal conflict alone."""
     found: dict[str, dict[str, str]] = {}
     for kind in (OWN, "internal"):
@@ -157,7 +161,7 @@ def attacks_of(table: int, dataset: str) -> tuple[str, ...]:
     return CLASSIFICATION_ATTACKS[:3] if table == 9 else CLASSIFICATION_ATTACKS
 
 
-def in_table(table: int, cell: Cell, roles: Roles) -> bool:
+def in_table(table: int, cell: "Cell", roles: Roles) -> bool:
     """Whether a cell's numbers stand in one of the paper's tables."""
     dataset, attack = roles.datasets.get(cell.dataset), roles.attacks.get(cell.attack)
     if table not in COLUMNS or dataset not in _DATASETS[table] or attack not in attacks_of(table, str(dataset)):
@@ -172,7 +176,7 @@ def in_table(table: int, cell: Cell, roles: Roles) -> bool:
     return further or (defense is not None and defense in COLUMNS[table])
 
 
-def in_figure(figure: int, cell: Cell, roles: Roles) -> bool:
+def in_figure(figure: int, cell: "Cell", roles: Roles) -> bool:
     """Whether a cell stands beside the points of a figure: what is undefended, and what the method has by default."""
     dataset, attack = roles.datasets.get(cell.dataset), roles.attacks.get(cell.attack)
     defense = roles.defenses.get(cell.defense)
@@ -181,7 +185,7 @@ def in_figure(figure: int, cell: Cell, roles: Roles) -> bool:
     return dataset in ("emotion", "chat") and attack in attacks_of(2, str(dataset)) and defense == OWN
 
 
-def cells_of(target: str, cells: Iterable[Cell], roles: Roles) -> list[Cell]:
+def cells_of(target: str, cells: Iterable["Cell"], roles: Roles) -> list["Cell"]:
     """Return the cells of ``table_1`` to ``table_9``, ``figure_3`` or ``figure_4``; Table 6 has models of its own."""
     kind, _, number = target.partition("_")
     holds = in_table if kind == "table" else in_figure

@@ -106,9 +106,14 @@ def _decide_all(found: Sequence[tuple[bool, bool, bool]]) -> Verdict:
     return _decide(holds, certain=all(sure for _, sure, _ in found) if holds else any(no for _, _, no in found))
 
 
+def _printed(where: tuple[int, str, str, str], column: str, metric: str) -> float:
+    table, model, dataset, attack = where
+    return published()[Place(table=table, dataset=dataset, model=model, attack=attack, column=column)][metric]
+
+
 def _lowest_mean_asr(table: PaperTable, name: str) -> Claim:
-    others = [column for column in table.columns if column in table.contestants and column != OWN]
-    printed = {column: column_values(table.number, column, "asr") for column in (*COLUMNS[table.number][1:],)}
+    others = [column for column in COLUMNS[table.number] if column not in ("none", OWN)]
+    printed = {column: column_values(table.number, column, "asr") for column in (*others, OWN)}
     means = {column: statistics.fmean(values) for column, values in printed.items()}
     rival = min((column for column in means if column != OWN), key=lambda column: means[column])
     mine = own_values(table, OWN, "asr")
@@ -135,7 +140,7 @@ def _lowest_mean_asr(table: PaperTable, name: str) -> Claim:
         ours += "; no other defense was computed"
     worst = max(printed[OWN])
     return Claim(
-        text=f"Of all defenses, the method leaves the lowest mean attack success on {name}",
+        text=f"Of the paper's defenses, the method leaves the lowest mean attack success on {name}",
         where=f"Section 5.1, Table {table.number}",
         paper=f"mean {percent(means[OWN])} %, worst {percent(worst)} %; next {defense_label(rival)} {percent(means[rival])} %",
         paper_holds=means[OWN] < means[rival],
@@ -153,9 +158,8 @@ def _cda_kept(table: PaperTable, name: str) -> Claim:
     before, after = pairs(table, "none", OWN, "cda")
     printed = [statistics.fmean(column_values(table.number, column, "cda")) for column in ("none", OWN)]
     lost = [
-        published()[Place(table=table.number, dataset=dataset, model=model, attack=attack, column="none")]["cda"]
-        - published()[Place(table=table.number, dataset=dataset, model=model, attack=attack, column=OWN)]["cda"]
-        for model, dataset, attack in rows_of(table.number)
+        _printed((table.number, *row), "none", "cda") - _printed((table.number, *row), OWN, "cda")
+        for row in rows_of(table.number)
     ]
     ours = NOT_MEASURED
     verdict: Verdict = "not measured"
@@ -182,10 +186,10 @@ def _cda_kept(table: PaperTable, name: str) -> Claim:
 def _cda_above(table: PaperTable, name: str) -> Claim:
     printed = column_values(table.number, OWN, "cda")
     return _counted(
-        f"Clean accuracy with the method stays above 90 % on {name}",
+        f"Clean accuracy with the method is 90 % or more on {name}",
         f"Abstract, Table {table.number}",
-        [value > 0.9 for value in printed],
-        [(float(one.value or 0) > 0.9, one.low > 0.9, one.high <= 0.9) for one in own_values(table, OWN, "cda")],
+        [value >= 0.9 for value in printed],
+        [(float(one.value or 0) >= 0.9, one.low >= 0.9, one.high < 0.9) for one in own_values(table, OWN, "cda")],
         table,
     )
 
@@ -219,9 +223,7 @@ def _adaptive(table: PaperTable) -> Claim:
     ours = NOT_MEASURED
     verdict: Verdict = "not measured"
     if defended:
-        ours = (
-            f"mean {percent(mean_of(adaptive)[0])} → {_interval(*mean_of(defended))}, {_worst(defended)}"
-        )
+        ours = f"mean {percent(mean_of(adaptive)[0])} → {_interval(*mean_of(defended))}, {_worst(defended)}"
         holds = all(float(one.value or 0) <= limit for one in defended)
         certain = all(one.high <= limit for one in defended) if holds else any(one.low > limit for one in defended)
         verdict = _decide(holds, certain=certain)
@@ -241,8 +243,8 @@ def _adaptive(table: PaperTable) -> Claim:
 def _both_are_lowest(table: PaperTable) -> Claim:
     printed = []
     for model, dataset, attack in rows_of(table.number):
-        where = {"table": table.number, "dataset": dataset, "model": model, "attack": attack}
-        found = {name: published()[Place(**where, column=name)]["asr"] for name in ("internal", "external", OWN)}
+        where = (table.number, model, dataset, attack)
+        found = {name: _printed(where, name, "asr") for name in ("internal", "external", OWN)}
         printed.append(found[OWN] <= min(found.values()))
     ours = []
     for row in table.rows:
@@ -304,7 +306,7 @@ def _merge_keeps(table: PaperTable) -> Claim:
         text="A merge keeps what each parent alone is good at: both backdoor and task stay above half",
         where="Section 6.1, Table 6, experiment 1",
         paper=f"ASR {percent(_printed_merge('1', 'asr'))} %, CDA {percent(_printed_merge('1', 'cda'))} %",
-        paper_holds=True,
+        paper_holds=min(_printed_merge("1", "asr"), _printed_merge("1", "cda")) >= _KEEPS,
         ours=ours,
         rows=str(len(asr)),
         verdict=verdict,
@@ -324,7 +326,7 @@ def _merge_loses(table: PaperTable) -> Claim:
         text="With the roles exchanged, the merge loses the clean task: clean accuracy falls below half",
         where="Section 6.1, Table 6, experiment 2",
         paper=f"CDA {percent(_printed_merge('2', 'cda'))} %",
-        paper_holds=True,
+        paper_holds=_printed_merge("2", "cda") < _KEEPS,
         ours=ours,
         rows=str(len(cda)),
         verdict=verdict,
@@ -334,12 +336,9 @@ def _merge_loses(table: PaperTable) -> Claim:
 def _little_more_time(table: PaperTable) -> Claim:
     printed, ours = [], []
     for model, dataset, attack in rows_of(9):
-        where = {"table": 9, "dataset": dataset, "model": model, "attack": attack}
-        own = published()[Place(**where, column=OWN)]["hours"]
-        for column in COLUMNS[9][:-1]:
-            hours = published()[Place(**where, column=column)].get("hours")
-            if hours is not None:
-                printed.append(own - hours < 0.5)
+        where = (9, model, dataset, attack)
+        others = [column for column in COLUMNS[9][:-1] if dataset == "chat" or column != "cleangen"]
+        printed += [_printed(where, OWN, "hours") - _printed(where, column, "hours") < 0.5 for column in others]
     most = 0.0
     for row in table.rows:
         mine = table.entry(row, OWN, "hours").value
@@ -422,4 +421,3 @@ CLAIM_MARKS: Mapping[Verdict, tuple[str, str]] = {
     "missed": ("✗ does not hold", "missed"),
     "not measured": ("? cannot be told", "soft"),
 }
-

@@ -4,6 +4,7 @@ The paper prints no values of their points; what is drawn of it are the numbers 
 """
 
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import matplotlib
@@ -13,6 +14,7 @@ from matplotlib.lines import Line2D
 from infoconflict.files import PathLike
 from infoconflict.metrics import write_csv
 from infoconflict.reporting.figures import (
+    _STYLE,
     BLUE,
     INK,
     ORANGE,
@@ -25,7 +27,6 @@ from infoconflict.reporting.figures import (
     _panels,
     _percent_axis,
     _save,
-    _STYLE,
 )
 from infoconflict.reporting.names import attack_label
 from infoconflict.reporting.paper_cells import Roles, attacks_of
@@ -166,7 +167,9 @@ def figure_4(measured: Measured, roles: Roles) -> Figure:
                 lines.append((f"{dataset}: {name}, asked", interval, [], "s", INK))
         printed = column_values(_TABLE_OF[roles.datasets[dataset]], OWN, "cda")
         mean_printed = sum(printed) / len(printed)
-        lines.append((f"paper, {DATASETS[roles.datasets[dataset]]}: the method", (mean_printed,) * 3, printed, "D", ORANGE))
+        lines.append(
+            (f"paper, {DATASETS[roles.datasets[dataset]]}: the method", (mean_printed,) * 3, printed, "D", ORANGE)
+        )
     figure = _figure(height=1.35 + 0.42 * len(lines))
     axes = figure.subplots()
     for height, (_, mean, values, marker, color) in enumerate(lines):
@@ -177,7 +180,14 @@ def figure_4(measured: Measured, roles: Roles) -> Figure:
         axes.plot(mean[1:], [height, height], color=color, linewidth=1.6, solid_capstyle="butt", zorder=3)
         face = "white" if marker == "D" else color
         axes.plot(mean[0], height, marker=marker, color=color, markerfacecolor=face, markersize=6.5, zorder=4)
-        axes.annotate(f"{100 * mean[0]:.1f}", (mean[0], height), xytext=(0, 5), textcoords="offset points", ha="center", fontsize=8)
+        axes.annotate(
+            f"{100 * mean[0]:.1f}",
+            (mean[0], height),
+            xytext=(0, 5),
+            textcoords="offset points",
+            ha="center",
+            fontsize=8,
+        )
     axes.set_yticks(range(len(lines)), [label for label, *_ in lines])
     axes.set_ylim(len(lines) - 0.5, -0.7)
     axes.set_xlim(0, 1.02)
@@ -215,8 +225,6 @@ def write_paper_figure(
     name: str, measured: Measured, roles: Roles, *, pdf: PathLike, png: PathLike, csv: PathLike, dpi: int
 ) -> None:
     """Write one figure, and its points as CSV."""
-    from pathlib import Path
-
     with matplotlib.rc_context(_STYLE):
         figure = FIGURES[name](measured, roles)
     for path in (pdf, png):

@@ -66,7 +66,9 @@ def write_paper_metrics(
     read: dict[str, Any] = {}
     for cell, paths in cards:
         for path in sorted({str(path) for path in paths}):
-            card = read.setdefault(path, read_json(path) if path not in read else None)
+            if path not in read:
+                read[path] = read_json(path)
+            card = read[path]
             if card["stage"] not in _NOT_THE_DEFENDERS:
                 costs.append([*(str(cell[name]) for name in CELL_COLUMNS[:5]), *_cost_fields(card)])
     write_csv(costs_csv, COST_COLUMNS, costs)

@@ -30,14 +30,18 @@ NOTHING = "–"  # noqa: RUF001 an en dash, where there is no value
 _PAPER_HARDWARE = "one NVIDIA A100 with 80 GB (section 4.3)"
 _OWN_STYLE = """
 .paper td { min-width: 4.6rem; }
-.paper td .interval, .printed { display: block; font-size: .78rem; white-space: normal; }
+.paper td .interval, .printed { display: block; font-size: .78rem; }
+.paper td .interval { white-space: normal; }
 .printed { color: var(--soft); }
+.printed .printed { font-size: .72rem; }
 .printed sup a { text-decoration: none; }
 .none { color: var(--soft); font-style: italic; font-size: .82rem; white-space: nowrap; }
 .paper .ours { font-size: 1rem; }
 .apart { color: var(--bad); font-weight: 600; }
 .paper tbody tr:not(.first) th, .paper tbody tr:not(.first) th ~ th { color: var(--soft); }
 td.wide { min-width: 13rem; }
+#claims-table th[scope="row"] { min-width: 12rem; }
+#claims-table td:nth-child(2) { min-width: 6.5rem; }
 @media print { .compact { font-size: 7pt; } .paper td { min-width: 0; } }
 """
 
@@ -112,7 +116,11 @@ def _claims(claims: Sequence[Claim], tables: Mapping[int, PaperTable]) -> Html:
     rows = []
     for claim in claims:
         mark, style = CLAIM_MARKS[claim.verdict]
-        paper = [claim.paper] if claim.paper_holds else [claim.paper, tag("span", " (not in its own tables)", class_="doubt")]
+        paper = (
+            [claim.paper]
+            if claim.paper_holds
+            else [claim.paper, tag("span", " (not in its own tables)", class_="doubt")]
+        )
         rows.append(
             tag(
                 "tr",
@@ -170,7 +178,11 @@ def _rows_line(measured: Measured) -> str:
                 found.setdefault(dataset, {}).setdefault(metric, set()).add(measure.rate.total // measure.n_seeds)
     texts = []
     for dataset, metrics in found.items():
-        both = [f"{_span(metrics[name])} {word}" for name, word in (("cda", "clean"), ("asr", "triggered")) if name in metrics]
+        both = [
+            f"{_span(metrics[name])} {word}"
+            for name, word in (("cda", "clean"), ("asr", "triggered"))
+            if name in metrics
+        ]
         texts.append(f"{dataset}: {', '.join(both)}")
     return "; ".join(texts) or NOT_COMPUTED
 
@@ -195,7 +207,7 @@ def _data_line(measured: Measured, roles: Roles, config: Mapping[str, Any]) -> s
         entry = (config.get("datasets") or {}).get(name) or {}
         origin = entry.get("repo") or entry.get("package") or entry.get("source") or ""
         place = DATASETS.get(roles.datasets.get(name, ""), "no table")
-        texts.append(f"{name} ({origin}) in the place of {place}")
+        texts.append(f"{name}{f' ({origin})' if origin else ''} in the place of {place}")
     return "; ".join(texts) or NOT_COMPUTED
 
 
@@ -235,7 +247,7 @@ def _judge_line(config: Mapping[str, Any]) -> str:
 def _table(table: PaperTable) -> Html:
     parts = []
     if not table.computed:
-        parts.append(tag("p", f"No place of this table was {NOT_COMPUTED.removeprefix('not ')}.", class_="soft"))
+        parts.append(tag("p", "No place of this table was computed.", class_="soft"))
     parts.append(to_html(table))
     if table.contestants:
         parts.append(_means(table))
@@ -249,7 +261,17 @@ def _table(table: PaperTable) -> Html:
     if rows:
         apart = sum(row[-2] not in ("agrees", NOTHING) for row in rows)
         text = f"Cell by cell: {len(rows)} numbers" + (f", {apart} beyond the interval" if table.contestants else "")
-        heads = ["Model", "Data", "Case", table.column_name.capitalize(), "Metric", "Paper", "Ours", "From", "Difference"]
+        heads = [
+            "Model",
+            "Data",
+            "Case",
+            table.column_name.capitalize(),
+            "Metric",
+            "Paper",
+            "Ours",
+            "From",
+            "Difference",
+        ]
         list_of = simple_table(
             f"Table {table.number}, every number that was computed.",
             [*heads, "Against the paper", "Inconsistency"],
@@ -375,8 +397,8 @@ def _reading(measured: Measured) -> Html:
         "Attack success is counted over triggered rows whose gold label is not the target. The paper does not say over which rows "
         "it counts; numbers near zero beside a high clean accuracy are only possible without rows of the target.",
         f"“{NOT_COMPUTED.capitalize()}” is a place without a run. Nothing is filled in.",
-        "Hours are those of the jobs that a defender runs, and of answering the test rows; a conflict model that several cells share "
-        "counts in full for each.",
+        "Hours are those of the jobs that a defender runs, and of answering the test rows; a conflict model that several cells "
+        "share counts in full for each.",
         f"The paper: {SOURCE}.",
     ]
     return tag("ul", *(tag("li", text) for text in texts))

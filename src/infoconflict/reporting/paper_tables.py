@@ -26,7 +26,7 @@ from infoconflict.reporting.published import (
     EXPERIMENTS,
     MODELS,
     OWN,
-    ROLES,
+    PARTS,
     Place,
     Reference,
     notes_on,
@@ -162,7 +162,7 @@ def table_6(measured: Measured, roles: Roles) -> PaperTable:
     rows = [(*case, experiment) for case in cases for experiment in EXPERIMENTS]
     entries = {}
     for key in rows or printed:
-        for column in ROLES:
+        for column in PARTS:
             place = Place(table=6, dataset="emotion", model="", attack=key[2], column=column)
             for metric in METRICS:
                 there = found.get((key, column, metric))
@@ -177,7 +177,7 @@ def table_6(measured: Measured, roles: Roles) -> PaperTable:
         number=6,
         title="What a merge keeps of what only one parent knows",
         column_name="part",
-        columns=ROLES,
+        columns=PARTS,
         metrics=METRICS,
         rows=tuple(rows or printed),
         entries=entries,
@@ -269,9 +269,7 @@ def _defense_table(number: int, title: str, measured: Measured, roles: Roles) ->
     )
 
 
-def _cell_of_defense(
-    found: Mapping[CellKey, object], roles: Roles
-) -> Callable[[RowKey, str], CellKey | None]:
+def _cell_of_defense(found: Mapping[CellKey, object], roles: Roles) -> Callable[[RowKey, str], CellKey | None]:
     def cell(row: RowKey, column: str) -> CellKey | None:
         names = [column] if column in roles.further else _ids(roles.defenses, column)
         return next((key for name in names if (key := (*row, name)) in found), None)
@@ -285,7 +283,7 @@ def _ids(roles: Mapping[str, str], name: str) -> list[str]:
 
 def _rows(number: int, found: Iterable[CellKey], roles: Roles) -> list[RowKey]:
     """Return the cases of a table that have a cell of one of its columns."""
-    rows = {}
+    rows: dict[RowKey, None] = {}
     printed = {dataset for _, dataset, _ in rows_of(number)}
     for model, dataset, attack, defense in found:
         role = roles.datasets.get(dataset)
@@ -317,9 +315,9 @@ def _table(
     in_paper: dict[RowKey, list[RowKey]] = {}
     foreign = []
     for row in rows:
-        place = _in_paper(number, row, roles)
-        if place[0]:
-            in_paper.setdefault(place, []).append(row)
+        where = _in_paper(number, row, roles)
+        if where[0]:
+            in_paper.setdefault(where, []).append(row)
         else:
             foreign.append(row)
     ordered = list(foreign)
@@ -500,9 +498,7 @@ def _latex_cell(entry: Entry, is_best: bool) -> str:
 def to_html(table: PaperTable) -> Html:
     """Return the table for a page: ours with its interval, the paper's below it, a mark where they differ beyond it."""
     heads = ["Model", "Data", "Experiment" if table.number == 6 else "Attack", "", *map(defense_label, table.columns)]
-    titles = [
-        tag("th", head, scope="col", class_="number" if place > 3 else None) for place, head in enumerate(heads)
-    ]
+    titles = [tag("th", head, scope="col", class_="number" if place > 3 else None) for place, head in enumerate(heads)]
     body = []
     for row in table.rows:
         for position, metric in enumerate(table.metrics):
@@ -513,8 +509,12 @@ def to_html(table: PaperTable) -> Html:
             for column in table.columns:
                 cells.append(_html_cell(table.entry(row, column, metric), column == best))
             body.append(tag("tr", *cells, class_="first" if not position else None))
-    level = "no Wilson interval" if not table.contestants else "bold: better than every other defense, beyond the intervals"
-    text = f"Table {table.number}. {table.title}: ours, below it the paper's" + (f"; {level}." if table.contestants else ".")
+    level = (
+        "no Wilson interval" if not table.contestants else "bold: better than every other defense, beyond the intervals"
+    )
+    text = f"Table {table.number}. {table.title}: ours, below it the paper's" + (
+        f"; {level}." if table.contestants else "."
+    )
     return tag(
         "div",
         tag(
@@ -541,26 +541,30 @@ def _html_cell(entry: Entry, is_best: bool) -> Html:
     if entry.cost is not None:
         parts.append(tag("span", _cost_text(entry.cost), class_="interval"))
     if entry.paper is not None:
-        parts.append(_html_reference(entry))
+        parts.append(_html_reference(entry, entry.paper))
     sort = "" if entry.value is None else f"{entry.value:.6f}"
     return tag("td", *parts, class_="number", data_sort=sort)
 
 
-def _html_reference(entry: Entry) -> Html:
-    assert entry.paper is not None
-    marks: list[str] = [f"paper {shown_reference(entry.paper, entry.metric)}"]
+def _html_reference(entry: Entry, paper: Reference) -> Html:
+    parts: list[str] = [f"paper {shown(paper.value, entry.metric)}"]
     mark = _MARKS.get(entry.agreement or "")
     if mark:
-        marks.append(tag("span", f" {mark}", class_="apart", title=f"ours is {entry.agreement}, beyond the interval"))
+        parts.append(tag("span", f" {mark}", class_="apart", title=f"ours is {entry.agreement}, beyond the interval"))
     for note in entry.notes:
-        marks.append(tag("sup", tag("a", str(note), href=f"#inconsistency-{note}")))
-    return tag("span", *marks, class_="printed")
+        parts.append(tag("sup", tag("a", str(note), href=f"#inconsistency-{note}")))
+    if paper.models > 1:
+        span = f"{shown(paper.low, entry.metric)} to {shown(paper.high, entry.metric)}"
+        parts.append(tag("span", span, class_="printed"))
+    return tag("span", *parts, class_="printed")
 
 
 def _cost_text(cost: Cost) -> str:
     gpu = f", GPU {cost.gpu_memory_gib:.1f} GiB" if cost.gpu_memory_gib else ""
     tokens = f", {cost.tokens:.0f} tokens" if cost.tokens else ""
-    return f" {cost.answering_hours:.2f} h answering, {cost.memory_gib:.1f} GiB{gpu}{tokens}, {' and '.join(cost.devices)}"
+    return (
+        f" {cost.answering_hours:.2f} h answering, {cost.memory_gib:.1f} GiB{gpu}{tokens}, {' and '.join(cost.devices)}"
+    )
 
 
 def write_paper_table(table: PaperTable, *, csv: PathLike, tex: PathLike, html: PathLike) -> None:

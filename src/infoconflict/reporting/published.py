@@ -31,7 +31,7 @@ BASELINES = ("editing", "wanda", "fine_tuning", "fine_pruning", "speculative", "
 MERGES = ("linear", "ties", "slerp", "passthrough")
 STAGES = ("original", "adaptive", "defended")
 # The parents of a merge and what comes of it; the paper numbers them M1 to M6, and the experiments 1, 2 and "Ours".
-ROLES = ("first", "second", "merged")
+PARTS = ("first", "second", "merged")
 EXPERIMENTS = ("ours", "1", "2")
 
 
@@ -96,7 +96,7 @@ def role_column(role: str) -> str:
     """Return which column of Table 6 a model stands in, by the paper's name for it: ``m1``, ``m2``, ``m1+m2``."""
     if "+" in role:
         return "merged"
-    return ROLES[1 - int(role[1:]) % 2]
+    return PARTS[1 - int(role[1:]) % 2]
 
 
 def _numbers(row: Mapping[str, str]) -> dict[str, float]:
