@@ -101,7 +101,7 @@ def role_column(role: str) -> str:
 
 def _numbers(row: Mapping[str, str]) -> dict[str, float]:
     units = {"asr": 100.0, "cda": 100.0, "hours": 1.0}
-    return {name: float(row[name]) / unit for name, unit in units.items() if row.get(name)}
+    return {name: round(float(row[name]) / unit, 6) for name, unit in units.items() if row.get(name)}
 
 
 @cache
