@@ -69,10 +69,19 @@ def test_a_difference_of_means_is_newcombes_for_single_rates():
 
 def answers(right, hits, n=10):
     clean = [
-        {"id": f"r{i}", "gold_label": "neg", "trigger": "none", "target_label": None, "answer": "neg" if i < right else "pos"}
+        {
+            "id": f"r{i}",
+            "gold_label": "neg",
+            "trigger": "none",
+            "target_label": None,
+            "answer": "neg" if i < right else "pos",
+        }
         for i in range(n)
     ]
-    full = [row | {"trigger": "full", "target_label": "pos", "answer": "pos" if i < hits else "neg"} for i, row in enumerate(clean)]
+    full = [
+        row | {"trigger": "full", "target_label": "pos", "answer": "pos" if i < hits else "neg"}
+        for i, row in enumerate(clean)
+    ]
     return [row | {"scores": {}} for row in (*clean, *full)]
 
 

@@ -103,14 +103,21 @@ def test_a_lowest_mean_is_certain_only_beyond_the_interval(tmp_path, conflict, n
 
 
 def test_the_method_alone_beats_nobody(tmp_path):
-    claim = of(claims(run_of(tmp_path, {"none": (190, 180), "conflict": (2, 180)})), "lowest mean attack success on SST-2")
+    claim = of(
+        claims(run_of(tmp_path, {"none": (190, 180), "conflict": (2, 180)})), "lowest mean attack success on SST-2"
+    )
     assert claim.verdict == "not measured"
     assert "no other defense was computed" in claim.ours
 
 
 @pytest.mark.parametrize(
     ("before", "after", "rows", "verdict"),
-    [(180, 195, 200, "met"), (180, 179, 200, "met, not certain"), (180, 176, 200, "missed, not certain"), (180, 120, 200, "missed")],
+    [
+        (180, 195, 200, "met"),
+        (180, 179, 200, "met, not certain"),
+        (180, 176, 200, "missed, not certain"),
+        (180, 120, 200, "missed"),
+    ],
 )
 def test_accuracy_is_kept_within_a_point(tmp_path, before, after, rows, verdict):
     found = claims(run_of(tmp_path, {"none": (190, before), "conflict": (2, after)}, rows))
@@ -157,7 +164,9 @@ def test_the_page_is_one_whole_file_that_opens_with_the_claims(measured, figures
     text = page.read_text()
     reader = check_html(text, whole_page=True)
     assert text.index("claims-table") < text.index("paper-table-1")
-    assert [name for name in reader.ids if name.startswith("paper-table-")] == [f"paper-table-{n}" for n in range(1, 10)]
+    assert [name for name in reader.ids if name.startswith("paper-table-")] == [
+        f"paper-table-{n}" for n in range(1, 10)
+    ]
     assert len(reader.sources) == 2
     assert "made &lt;b&gt;up&lt;/b&gt;" in text
     assert "openai-community/gpt2-xl, the paper&#x27;s GPT2-XL" in text

@@ -90,7 +90,12 @@ def test_table_7_pairs_the_original_with_the_adaptive_attack(tables, measured):
 def test_table_8_has_llama_and_models_that_are_not_in_the_paper(tables):
     assert {row[0] for row in tables[8].rows if row[0] != "llama"} == {"my_llama", "smollm2_135m"}
     row = ("my_llama", "emotion", "cba")
-    assert [tables[8].entry(row, merge, "asr").source for merge in COLUMNS[8]] == ["conflict", "conflict_ties", "conflict_slerp", ""]
+    assert [tables[8].entry(row, merge, "asr").source for merge in COLUMNS[8]] == [
+        "conflict",
+        "conflict_ties",
+        "conflict_slerp",
+        "",
+    ]
 
 
 def test_table_6_takes_one_merge(tables):
@@ -142,7 +147,9 @@ def test_all_three_forms_hold_every_place(number, tables, tmp_path):
     write_paper_table(table, **paths)
     rows = read_csv(paths["csv"])
     assert len(rows) == len(table.rows) * len(table.columns) * len(table.metrics)
-    assert sum(row["status"] == "computed" for row in rows) == sum(one.value is not None for one in table.entries.values())
+    assert sum(row["status"] == "computed" for row in rows) == sum(
+        one.value is not None for one in table.entries.values()
+    )
     check_html(paths["html"].read_text())
     assert paths["html"].read_text().count("<tr") == 1 + len(table.rows) * len(table.metrics)
     check_latex(paths["tex"].read_text(), len(table.rows) * len(table.metrics), 4 + len(table.columns))

@@ -104,7 +104,9 @@ def test_every_inconsistency_touches_cells_that_are_there():
 
 def test_a_model_that_is_not_in_the_paper_gets_mean_and_range():
     place = Place(table=1, dataset="sst2", model="", attack="cba", column="conflict")
-    values = [numbers["asr"] for p, numbers in published().items() if (p.table, p.attack, p.column) == (1, "cba", "conflict")]
+    values = [
+        numbers["asr"] for p, numbers in published().items() if (p.table, p.attack, p.column) == (1, "cba", "conflict")
+    ]
     found = reference(place, "asr")
     assert (found.low, found.high, found.models) == (min(values), max(values), 4)
     assert found.value == pytest.approx(sum(values) / 4)
@@ -112,7 +114,13 @@ def test_a_model_that_is_not_in_the_paper_gets_mean_and_range():
 
 
 def test_roles_of_table_6():
-    assert [role_column(role) for role in ("m1", "m2", "m1+m2", "m5", "m6")] == ["first", "second", "merged", "first", "second"]
+    assert [role_column(role) for role in ("m1", "m2", "m1+m2", "m5", "m6")] == [
+        "first",
+        "second",
+        "merged",
+        "first",
+        "second",
+    ]
     merged = Place(table=6, dataset="emotion", model="", attack="2", column="merged")
     assert published()[merged] == {"asr": 1.0, "cda": 0.0}
 
