@@ -177,11 +177,11 @@ def in_table(table: int, cell: "Cell", roles: Roles) -> bool:
 
 
 def in_figure(figure: int, cell: "Cell", roles: Roles) -> bool:
-    """Whether a cell stands beside the points of a figure: what is undefended, and what the method has by default."""
+    """Whether a cell stands beside the points of a figure: the undefended model in one, the method in the other."""
     dataset, attack = roles.datasets.get(cell.dataset), roles.attacks.get(cell.attack)
     defense = roles.defenses.get(cell.defense)
     if figure == 3:
-        return (dataset, attack) in (("emotion", "cba"), ("chat", "dtba")) and defense in ("none", OWN)
+        return (dataset, attack) in (("emotion", "cba"), ("chat", "dtba")) and defense == "none"
     return dataset in ("emotion", "chat") and attack in attacks_of(2, str(dataset)) and defense == OWN
 
 

@@ -91,9 +91,13 @@ def figure_3(measured: Measured, roles: Roles) -> Figure:
     figure, panels = _panels(len(curves), height=2.4)
     shares = sorted({share for points in curves.values() for share in points})
     places = {share: float(place) for place, share in enumerate(shares)}
-    printed = False
+    printed = compared = False
     for axes, (case, points) in zip(panels, curves.items(), strict=True):
         model, dataset, attack, defense = case
+        before = _undefended(measured, roles, case)
+        if before is not None:
+            compared = True
+            axes.axhline(before, color=SOFT, linestyle=(0, (1, 1.5)), linewidth=1.2, zorder=1)
         for metric, color, style, marker, face in (
             ("cda", INK, (0, (5, 2)), "s", "white"),
             ("asr", BLUE, "solid", "o", BLUE),
@@ -125,10 +129,19 @@ def figure_3(measured: Measured, roles: Roles) -> Figure:
             label="clean accuracy (CDA)",
         ),
     ]
+    if compared:
+        handles.append(Line2D([], [], color=SOFT, linestyle=(0, (1, 1.5)), linewidth=1.2, label="ASR undefended"))
     if printed:
         handles.append(_dot("D", ORANGE, ORANGE, "paper's ASR at 10 % (range of its models)", size=5))
     _head(figure, "Does more clean data remove more of the backdoor?", measured, handles)
     return figure
+
+
+def _undefended(measured: Measured, roles: Roles, case: Case) -> float | None:
+    """Return the attack success without a defense, where it was computed."""
+    names = [name for name, role in roles.defenses.items() if role == "none"]
+    found = (measured.cells.get((*case[:3], name), {}).get("asr") for name in names)
+    return next((measure.value for measure in found if measure is not None), None)
 
 
 def _paper_point(case: Case, roles: Roles) -> Reference | None:
@@ -215,7 +228,12 @@ def _head(figure: Figure, title: str, measured: Measured, handles: list[Any]) ->
     )
     text.set_color(SOFT)
     text.set_in_layout(False)
-    figure.legend(handles=handles, loc="outside lower center", ncols=min(3, len(handles)), columnspacing=1.6)
+    figure.legend(
+        handles=handles,
+        loc="outside lower center",
+        ncols=min(2, len(handles)) if len(handles) > 3 else len(handles),
+        columnspacing=1.6,
+    )
 
 
 FIGURES: Mapping[str, Callable[[Measured, Roles], Figure]] = {"figure_3": figure_3, "figure_4": figure_4}
