@@ -28,6 +28,7 @@ include: "workflow/rules/chat.smk"
 include: "workflow/rules/judge.smk"
 include: "workflow/rules/report.smk"
 include: "workflow/rules/experiments.smk"
+include: "workflow/rules/paper.smk"
 
 
 report: "reports/captions/workflow.rst"

@@ -724,6 +724,19 @@ class Figures(Entry):
     """Dots per inch of PNG files. Ours."""
 
 
+class PaperNames(Entry):
+    """Which numbers of the paper stand beside ours; changes none of ours."""
+
+    models: dict[str, Literal["gpt2_xl", "gptj", "llama", "llama2"]] = {}
+    """The paper's model by an id under `models`, where its name does not tell: GPT2-XL, GPT-J-6B, LLaMA-7B or Llama-2-7B. Other
+    models have rows of their own. Ours."""
+    datasets: dict[str, Literal["sst2", "emotion", "chat"]] = {}
+    """The paper's data set by an id under `datasets` that stands in its place, where its name does not tell; conversations
+    always stand for Chat-Backdoor. Ours."""
+    further_defenses: Ids = []
+    """Ids in `grid.defenses` with columns of their own in Tables 1 to 3 and 9, beside the paper's defenses. Ours."""
+
+
 class Config(Entry):
     """One experiment."""
 
@@ -767,6 +780,8 @@ class Config(Entry):
     """How models are asked and answers counted."""
     figures: Figures = Figures()
     """How figures look."""
+    paper: PaperNames = PaperNames()
+    """Which numbers of the paper stand beside ours."""
     keep_merged: bool = False
     """Keep merged models on disk after their answers are written. Changes no result. Ours."""
 

@@ -72,6 +72,12 @@ def broken_references(raw: Mapping[str, Any]) -> Iterator[Problem]:
         if provider.get("kind") == "local_server":
             yield from refer(("evidence", name, "provider", "model"), provider.get("model"), "models")
     yield from _broken_in_experiments(raw)
+    paper = _mapping(raw.get("paper"))
+    for section in ("models", "datasets"):
+        for name in _mapping(paper.get(section)):
+            yield from refer(("paper", section, name), name, section)
+    for name in _texts(paper.get("further_defenses")):
+        yield from refer(("paper", "further_defenses"), name, "defenses")
     evaluation = _mapping(raw.get("evaluation"))
     judges: list[tuple[Location, Any]] = [((key,), evaluation.get(key)) for key in ("judge", "payload_judge")]
     judges += [

@@ -476,12 +476,28 @@ def evidence_of(cell, evidence):
     return f"{folder}/{seed}/clean.jsonl", f"{folder}/{cell.attack}/{seed}/triggered.jsonl"
 
 
-def all_evidence():
+def chosen_t_of(cells):
+    """Return which t was chosen for the cells whose merge has ``t: auto``."""
     found = []
-    for cell in GRID.cells:
-        if evidence := getattr(CONFIG.defenses[cell.defense], "evidence", None):
+    for cell in cells:
+        merge = getattr(CONFIG.defenses.get(cell.defense), "merge", None)
+        if merge and uses_auto_t(merge):
+            trial = f"{cell.model}/{cell.dataset}/{cell.attack}/{merge}/s{cell.seed}"
+            found.append(f"results/chosen_t/{trial}/chosen_t.json")
+    return found
+
+
+def evidence_files_of(cells):
+    """Return the evidence of some cells, each file once."""
+    found = []
+    for cell in cells:
+        if evidence := getattr(CONFIG.defenses.get(cell.defense), "evidence", None):
             found += evidence_of(cell, evidence)
     return list(dict.fromkeys(found))
+
+
+def all_evidence():
+    return evidence_files_of(GRID.cells)
 
 
 def is_own_evidence(card):
@@ -535,8 +551,13 @@ def statistics_folder(w):
 
 def all_cards():
     """Return the cards of every stage of every cell."""
-    cards = [f"results/models/{model}.card.json" for model in dict.fromkeys(cell.model for cell in CELLS)]
-    for cell in CELLS:
+    return cards_of(CELLS, sweeps=sweep_cells(), generation=generation_cells(), chosen_t=all_chosen_t())
+
+
+def cards_of(cells, *, sweeps=(), generation=(), chosen_t=()):
+    """Return the cards of every stage of some cells, and of what is measured beside them."""
+    cards = [f"results/models/{model}.card.json" for model in dict.fromkeys(cell.model for cell in cells)]
+    for cell in cells:
         data, attack, seed = cell.dataset, cell.attack, cell.seed
         cards += [
             f"results/data/{data}/s{seed}/card.json",
@@ -563,11 +584,11 @@ def all_cards():
         if is_oracle(cell.defense):
             cards.append(f"results/revealed/{data}/{attack}/s{seed}/card.json")
         cards += later_cards(cell)
-    cards += [sweep_path(cell, "card.json") for cell in sweep_cells()]
-    cards += [str(Path(path).with_name("card.json")) for path in all_generation()]
-    cards += ["results/clean_tuned/{model}/{dataset}/s{seed}/card.json".format(**cell) for cell in generation_cells()]
-    cards += [str(Path(path).with_name("card.json")) for path in all_chosen_t()]
-    cards += [str(Path(path).with_name(f"{Path(path).stem}.card.json")) for path in all_evidence()]
+    cards += [sweep_path(cell, "card.json") for cell in sweeps]
+    cards += ["results/generation/{model}/{dataset}/s{seed}/card.json".format(**cell) for cell in generation]
+    cards += ["results/clean_tuned/{model}/{dataset}/s{seed}/card.json".format(**cell) for cell in generation]
+    cards += [str(Path(path).with_name("card.json")) for path in (*chosen_t_of(cells), *chosen_t)]
+    cards += [str(Path(path).with_name(f"{Path(path).stem}.card.json")) for path in evidence_files_of(cells)]
     cards += [card.replace("/evidence/", "/suspect_evidence/") for card in cards if is_own_evidence(card)]
     return list(dict.fromkeys(cards))
 

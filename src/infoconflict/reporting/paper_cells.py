@@ -1,0 +1,192 @@
+"""Which cells of a grid stand in which table of the paper, and under which of the paper's names."""
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from infoconflict.reporting.published import (
+    BASELINES,
+    CHAT_ATTACKS,
+    CLASSIFICATION_ATTACKS,
+    MERGES,
+    OWN,
+    STAGES,
+)
+
+if TYPE_CHECKING:
+    from infoconflict.config import Config
+    from infoconflict.grid import Cell
+
+TABLES = tuple(f"table_{number}" for number in range(1, 10))
+FIGURES = ("figure_3", "figure_4")
+
+_MODELS = {
+    "gpt2_xl": r"gpt2?xl",
+    "gptj": r"gptj(6b)?",
+    "llama2": r"(meta)?llama2(7b)?(hf)?",
+    "llama": r"llama1?(7b)?(hf)?",
+}
+_DATASETS = {
+    1: ("sst2",),
+    2: ("emotion",),
+    3: ("chat",),
+    4: ("emotion", "sst2"),
+    5: ("chat",),
+    7: ("emotion",),
+    8: ("emotion", "sst2", "chat"),
+    9: ("emotion", "chat"),
+}
+_WITHOUT_CLEANGEN = tuple(name for name in BASELINES if name != "cleangen")
+_ABLATION = ("none", "internal", "external", OWN)
+COLUMNS = {
+    1: ("none", *_WITHOUT_CLEANGEN, OWN),
+    2: ("none", *_WITHOUT_CLEANGEN, OWN),
+    3: ("none", *BASELINES, OWN),
+    4: _ABLATION,
+    5: _ABLATION,
+    7: STAGES,
+    8: MERGES,
+    9: (*BASELINES, OWN),
+}
+# Ids that stand for a method before others of the same method.
+_PREFERRED = {"fine_tuning": ("fine_tuning", "ft_full", "ft_10")}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Roles:
+    """The paper's names by our ids; what is not in the paper is not here. ``further`` are defenses beside the paper's.
+
+    ``merges`` are the defenses of Table 8 by merge method. All of it is plain JSON, so that a rule's params can hold it.
+    """
+
+    models: Mapping[str, str] = field(default_factory=dict)
+    datasets: Mapping[str, str] = field(default_factory=dict)
+    attacks: Mapping[str, str] = field(default_factory=dict)
+    defenses: Mapping[str, str] = field(default_factory=dict)
+    merges: Mapping[str, str] = field(default_factory=dict)
+    further: tuple[str, ...] = ()
+
+    def as_spec(self) -> dict[str, Any]:
+        """Return the roles as plain values."""
+        return asdict(self)
+
+    @classmethod
+    def from_spec(cls, spec: Mapping[str, Any]) -> "Roles":
+        """Return the roles of :meth:`as_spec`."""
+        return cls(**{**spec, "further": tuple(spec["further"])})
+
+
+def roles_of(config: "Config") -> Roles:
+    """Return the paper's names for the ids of a config: by its section ``paper``, by method, and by the names of models."""
+    named = config.paper
+    models = {
+        name: found
+        for name in config.grid.models
+        if (
+            found := named.models.get(name)
+            or _paper_model(
+                name, getattr(config.models[name], "repo", None), getattr(config.models[name], "path", None)
+            )
+        )
+    }
+    datasets = {
+        name: found
+        for name in config.grid.datasets
+        if (
+            found := named.datasets.get(name)
+            or _paper_dataset(name, config.datasets[name].task, getattr(config.datasets[name], "repo", None))
+        )
+    }
+    known = (*CLASSIFICATION_ATTACKS, *CHAT_ATTACKS, "adaptive_cba")
+    attacks = {name: method for name in config.grid.attacks if (method := config.attacks[name].method) in known}
+    methods = {name: str(getattr(config.defenses[name], "method", "")) for name in config.grid.defenses}
+    further = tuple(name for name in named.further_defenses if name in methods)
+    defenses = {}
+    for method in ("none", *BASELINES, "internal", "external", OWN):
+        ids = [name for name, used in methods.items() if used == method and name not in further]
+        if ids:
+            wanted = (method, *_PREFERRED.get(method, ()))
+            defenses[min(ids, key=lambda name: wanted.index(name) if name in wanted else len(wanted))] = method
+    return Roles(
+        models=models,
+        datasets=datasets,
+        attacks=attacks,
+        defenses=defenses,
+        merges=_merges_of(config, methods, further),
+        further=further,
+    )
+
+
+def _merges_of(config: "Config", methods: Mapping[str, str], further: Iterable[str]) -> dict[str, str]:
+    """Return the defenses that Table 8 compares: the whole method for each merge, or else the internal conflict alone."""
+    found: dict[str, dict[str, str]] = {}
+    for kind in (OWN, "internal"):
+        found[kind] = {}
+        # The plain name first: it is the paper's setting.
+        for name in sorted((name for name, used in methods.items() if used == kind), key=lambda name: name != kind):
+            merge = config.merges[getattr(config.defenses[name], "merge", "")].method
+            if name not in further and merge not in found[kind].values():
+                found[kind][name] = merge
+    # All columns of one kind, if possible: evidence would else stand beside no evidence.
+    return max(found.values(), key=len)
+
+
+def _paper_model(*names: str | None) -> str | None:
+    for name in filter(None, names):
+        plain = re.sub(r"[^a-z0-9]", "", str(name).rstrip("/").rpartition("/")[2].lower())
+        for model, pattern in _MODELS.items():
+            if re.fullmatch(pattern, plain):
+                return model
+    return None
+
+
+def _paper_dataset(name: str, task: str, repo: str | None) -> str | None:
+    if task == "chat":
+        return "chat"
+    for one in filter(None, (name, repo)):
+        plain = re.sub(r"[^a-z0-9]", "", one.rpartition("/")[2].lower())
+        for dataset in ("sst2", "emotion"):
+            if plain.startswith(dataset):
+                return dataset
+    return None
+
+
+def attacks_of(table: int, dataset: str) -> tuple[str, ...]:
+    """Return the attacks that a table has on a data set."""
+    if table == 7:
+        return ("cba", "adaptive_cba")
+    if dataset == "chat":
+        return CHAT_ATTACKS
+    return CLASSIFICATION_ATTACKS[:3] if table == 9 else CLASSIFICATION_ATTACKS
+
+
+def in_table(table: int, cell: "Cell", roles: Roles) -> bool:
+    """Whether a cell's numbers stand in one of the paper's tables."""
+    dataset, attack = roles.datasets.get(cell.dataset), roles.attacks.get(cell.attack)
+    if table not in COLUMNS or dataset not in _DATASETS[table] or attack not in attacks_of(table, str(dataset)):
+        return False
+    defense = roles.defenses.get(cell.defense)
+    if table == 7:
+        return defense == "none" or (defense == OWN and attack == "adaptive_cba")
+    if table == 8:
+        # The paper has LLaMA only; a model that is not in the paper has rows of its own.
+        return cell.defense in roles.merges and roles.models.get(cell.model, "llama") == "llama"
+    further = cell.defense in roles.further and table in (1, 2, 3, 9)
+    return further or (defense is not None and defense in COLUMNS[table])
+
+
+def in_figure(figure: int, cell: "Cell", roles: Roles) -> bool:
+    """Whether a cell stands beside the points of a figure: the undefended model in one, the method in the other."""
+    dataset, attack = roles.datasets.get(cell.dataset), roles.attacks.get(cell.attack)
+    defense = roles.defenses.get(cell.defense)
+    if figure == 3:
+        return (dataset, attack) in (("emotion", "cba"), ("chat", "dtba")) and defense == "none"
+    return dataset in ("emotion", "chat") and attack in attacks_of(2, str(dataset)) and defense == OWN
+
+
+def cells_of(target: str, cells: Iterable["Cell"], roles: Roles) -> list["Cell"]:
+    """Return the cells of ``table_1`` to ``table_9``, ``figure_3`` or ``figure_4``; Table 6 has models of its own."""
+    kind, _, number = target.partition("_")
+    holds = in_table if kind == "table" else in_figure
+    return [cell for cell in cells if holds(int(number), cell, roles)]

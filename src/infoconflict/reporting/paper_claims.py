@@ -1,0 +1,423 @@
+"""What the paper claims, held against its own tables and against ours.
+
+A claim is decided on the rows of a table that have what it needs. "Not certain" means that the interval, where there is one,
+reaches over the limit.
+"""
+
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from infoconflict.reporting.names import defense_label
+from infoconflict.reporting.paper_cells import COLUMNS, Roles
+from infoconflict.reporting.paper_figures import direct_accuracy, own_accuracy, share_curves
+from infoconflict.reporting.paper_measures import Measured, mean_difference, mean_of
+from infoconflict.reporting.paper_tables import PaperTable, RowKey
+from infoconflict.reporting.published import DATASETS, MERGES, OWN, Place, column_values, published, rows_of
+from infoconflict.reporting.results import Measure
+from infoconflict.reporting.verdicts import Verdict
+
+NOT_MEASURED = "not computed"
+_CDA_LOSS = 0.01  # ours: the paper has no limit, its means rise
+_KEEPS = 0.5  # ours: half of the rows, for what a merge keeps or loses
+
+
+@dataclass(frozen=True, kw_only=True)
+class Claim:
+    """One claim: in words, where the paper has it, what the paper's own numbers say, what ours say, on how many rows."""
+
+    text: str
+    where: str
+    paper: str
+    paper_holds: bool
+    ours: str
+    rows: str
+    verdict: Verdict
+
+
+def claims_of(tables: Mapping[int, PaperTable], measured: Measured, roles: Roles) -> list[Claim]:
+    """Return the paper's claims, in the order in which a reader asks for them."""
+    main = {1: "SST-2", 2: "Emotion", 3: "chat"}
+    return [
+        *(_lowest_mean_asr(tables[number], name) for number, name in main.items()),
+        *(_cda_kept(tables[number], name) for number, name in main.items()),
+        *(_cda_above(tables[number], name) for number, name in main.items()),
+        _adaptive(tables[7]),
+        *(_both_are_lowest(tables[number]) for number in (4, 5)),
+        _merges_below(tables[8]),
+        _merge_keeps(tables[6]),
+        _merge_loses(tables[6]),
+        _little_more_time(tables[9]),
+        _more_data_helps(measured),
+        *(_better_than_external(measured, roles, dataset) for dataset in ("emotion", "chat")),
+    ]
+
+
+def percent(value: float) -> str:
+    """Return a share in percent with one decimal."""
+    return f"{100 * value:.1f}"
+
+
+def _interval(value: float, low: float, high: float) -> str:
+    return f"{percent(value)} % [{percent(low)}, {percent(high)}]"
+
+
+def _points(value: float, low: float, high: float) -> str:
+    texts = [f"{100 * one:+.1f}".replace("-", "\N{MINUS SIGN}") for one in (value, low, high)]
+    return f"{texts[0]} points [{texts[1]}, {texts[2]}]"
+
+
+def _ours(table: PaperTable, row: RowKey, column: str, metric: str) -> Measure | None:
+    return table.entry(row, column, metric).ours
+
+
+def pairs(table: PaperTable, first: str, second: str, metric: str) -> tuple[list[Measure], list[Measure]]:
+    """Return our numbers of two columns, from the rows that have both."""
+    both = [(_ours(table, row, first, metric), _ours(table, row, second, metric)) for row in table.rows]
+    whole = [(one, two) for one, two in both if one is not None and two is not None]
+    return [one for one, _ in whole], [two for _, two in whole]
+
+
+def own_values(table: PaperTable, column: str, metric: str) -> list[Measure]:
+    """Return our numbers of one column."""
+    found = (_ours(table, row, column, metric) for row in table.rows)
+    return [one for one in found if one is not None]
+
+
+def _mean(values: Sequence[float]) -> str:
+    return f"{percent(statistics.fmean(values))} %"
+
+
+def _worst(measures: Iterable[Measure]) -> str:
+    return f"worst {percent(max(float(one.value or 0) for one in measures))} %"
+
+
+def _decide(holds: bool, *, certain: bool) -> Verdict:
+    if holds:
+        return "met" if certain else "met, not certain"
+    return "missed" if certain else "missed, not certain"
+
+
+def _decide_all(found: Sequence[tuple[bool, bool, bool]]) -> Verdict:
+    """Decide what is to hold everywhere, from (holds, certainly holds, certainly does not) of each place."""
+    if not found:
+        return "not measured"
+    holds = all(one for one, _, _ in found)
+    return _decide(holds, certain=all(sure for _, sure, _ in found) if holds else any(no for _, _, no in found))
+
+
+def _printed(where: tuple[int, str, str, str], column: str, metric: str) -> float:
+    table, model, dataset, attack = where
+    return published()[Place(table=table, dataset=dataset, model=model, attack=attack, column=column)][metric]
+
+
+def _lowest_mean_asr(table: PaperTable, name: str) -> Claim:
+    others = [column for column in COLUMNS[table.number] if column not in ("none", OWN)]
+    printed = {column: column_values(table.number, column, "asr") for column in (*others, OWN)}
+    means = {column: statistics.fmean(values) for column, values in printed.items()}
+    rival = min((column for column in means if column != OWN), key=lambda column: means[column])
+    mine = own_values(table, OWN, "asr")
+    compared: dict[str, tuple[float, float, float]] = {}
+    for column in others:
+        own, other = pairs(table, OWN, column, "asr")
+        if own:
+            compared[column] = mean_difference(own, other)
+    verdict: Verdict = "not measured"
+    ours = NOT_MEASURED
+    if mine:
+        ours = f"mean {_interval(*mean_of(mine))}, {_worst(mine)}"
+        before, _ = pairs(table, "none", OWN, "asr")
+        if before:
+            ours += f" (undefended mean {percent(mean_of(before)[0])} %)"
+    if compared:
+        holds = all(value <= 0 for value, _, _ in compared.values())
+        beaten = [one for one in compared.values() if one[0] > 0]
+        certain = all(high < 0 for _, _, high in compared.values()) if holds else any(low > 0 for _, low, _ in beaten)
+        verdict = _decide(holds, certain=certain)
+        closest = max(compared, key=lambda column: compared[column][0])
+        ours += f"; against the best other, {defense_label(closest)}: {_points(*compared[closest])}"
+    elif mine:
+        ours += "; no other defense was computed"
+    worst = max(printed[OWN])
+    return Claim(
+        text=f"Of the paper's defenses, the method leaves the lowest mean attack success on {name}",
+        where=f"Section 5.1, Table {table.number}",
+        paper=f"mean {percent(means[OWN])} %, worst {percent(worst)} %; next {defense_label(rival)} {percent(means[rival])} %",
+        paper_holds=means[OWN] < means[rival],
+        ours=ours,
+        rows=_of_rows(table, len(mine)),
+        verdict=verdict,
+    )
+
+
+def _of_rows(table: PaperTable, count: int) -> str:
+    return f"{count} of {len(table.rows)}"
+
+
+def _cda_kept(table: PaperTable, name: str) -> Claim:
+    before, after = pairs(table, "none", OWN, "cda")
+    printed = [statistics.fmean(column_values(table.number, column, "cda")) for column in ("none", OWN)]
+    lost = [
+        _printed((table.number, *row), "none", "cda") - _printed((table.number, *row), OWN, "cda")
+        for row in rows_of(table.number)
+    ]
+    ours = NOT_MEASURED
+    verdict: Verdict = "not measured"
+    if before:
+        value, low, high = mean_difference(before, after)
+        worst = max(float(one.value or 0) - float(two.value or 0) for one, two in zip(before, after, strict=True))
+        ours = (
+            f"{percent(mean_of(before)[0])} → {percent(mean_of(after)[0])} %, lost {_points(value, low, high)}; "
+            f"most in a row: {100 * worst:.1f}"
+        )
+        holds = value <= _CDA_LOSS + 1e-12
+        verdict = _decide(holds, certain=high <= _CDA_LOSS if holds else low > _CDA_LOSS)
+    return Claim(
+        text=f"Clean accuracy is kept on {name}: its mean falls by at most {100 * _CDA_LOSS:g} point",
+        where=f"Abstract, Table {table.number}",
+        paper=f"{percent(printed[0])} → {percent(printed[1])} %; most lost in a row: {100 * max(lost):.1f} points",
+        paper_holds=printed[0] - printed[1] <= _CDA_LOSS,
+        ours=ours,
+        rows=_of_rows(table, len(before)),
+        verdict=verdict,
+    )
+
+
+def _cda_above(table: PaperTable, name: str) -> Claim:
+    printed = column_values(table.number, OWN, "cda")
+    return _counted(
+        f"Clean accuracy with the method is 90 % or more on {name}",
+        f"Abstract, Table {table.number}",
+        [value >= 0.9 for value in printed],
+        [(float(one.value or 0) >= 0.9, one.low >= 0.9, one.high < 0.9) for one in own_values(table, OWN, "cda")],
+        table,
+    )
+
+
+def _counted(
+    text: str,
+    where: str,
+    printed: Sequence[bool],
+    ours: Sequence[tuple[bool, bool, bool]],
+    table: PaperTable,
+    *,
+    places: int | None = None,
+    rest: str = "",
+) -> Claim:
+    """Return a claim that is to hold in every row; of ours: (holds, certainly holds, certainly does not)."""
+    return Claim(
+        text=text,
+        where=where,
+        paper=f"in {sum(printed)} of {len(printed)}",
+        paper_holds=all(printed),
+        ours=f"in {sum(one for one, _, _ in ours)} of {len(ours)}{rest}" if ours else NOT_MEASURED,
+        rows=f"{len(ours)} of {places or len(table.rows)}",
+        verdict=_decide_all(ours),
+    )
+
+
+def _adaptive(table: PaperTable) -> Claim:
+    limit = max(column_values(7, "defended", "asr"))
+    printed = column_values(7, "adaptive", "asr")
+    adaptive, defended = pairs(table, "adaptive", "defended", "asr")
+    ours = NOT_MEASURED
+    verdict: Verdict = "not measured"
+    if defended:
+        ours = f"mean {percent(mean_of(adaptive)[0])} → {_interval(*mean_of(defended))}, {_worst(defended)}"
+        holds = all(float(one.value or 0) <= limit for one in defended)
+        certain = all(one.high <= limit for one in defended) if holds else any(one.low > limit for one in defended)
+        verdict = _decide(holds, certain=certain)
+        if all(float(one.value or 0) <= limit for one in adaptive):
+            ours, verdict = f"{ours}; the adaptive attack itself does not work here", "not measured"
+    return Claim(
+        text=f"The method withstands the adaptive attack: no model is left above the paper's worst, {percent(limit)} %",
+        where="Section 6.3, Table 7",
+        paper=f"mean {_mean(printed)} → {_mean(column_values(7, 'defended', 'asr'))}, worst {percent(limit)} %",
+        paper_holds=True,
+        ours=ours,
+        rows=_of_rows(table, len(defended)),
+        verdict=verdict,
+    )
+
+
+def _both_are_lowest(table: PaperTable) -> Claim:
+    printed = []
+    for model, dataset, attack in rows_of(table.number):
+        where = (table.number, model, dataset, attack)
+        found = {name: _printed(where, name, "asr") for name in ("internal", "external", OWN)}
+        printed.append(found[OWN] <= min(found.values()))
+    ours = []
+    for row in table.rows:
+        both = _ours(table, row, OWN, "asr")
+        parts = [one for name in ("internal", "external") if (one := _ours(table, row, name, "asr")) is not None]
+        if both is not None and len(parts) == 2:
+            value = float(both.value or 0)
+            ours.append(
+                (
+                    value <= min(float(one.value or 0) for one in parts),
+                    all(both.high < one.low for one in parts),
+                    any(both.low > one.high for one in parts),
+                )
+            )
+    return _counted(
+        "Both conflicts together leave less attack success than either alone",
+        f"Section 5.2, Table {table.number}",
+        printed,
+        ours,
+        table,
+    )
+
+
+def _merges_below(table: PaperTable) -> Claim:
+    printed = [value for merge in MERGES for value in column_values(8, merge, "asr")]
+    ours = [one for merge in MERGES for one in own_values(table, merge, "asr")]
+    return _counted(
+        "All four merge methods bring attack success below 5 %",
+        "Section 5.3, Table 8",
+        [value < 0.05 for value in printed],
+        [(float(one.value or 0) < 0.05, one.high < 0.05, one.low >= 0.05) for one in ours],
+        table,
+        places=4 * len(table.rows),
+        rest=f", {_worst(ours)}" if ours else "",
+    )
+
+
+def _experiment(table: PaperTable, experiment: str, metric: str) -> list[Measure]:
+    found = (_ours(table, row, "merged", metric) for row in table.rows if row[2] == experiment)
+    return [one for one in found if one is not None]
+
+
+def _printed_merge(experiment: str, metric: str) -> float:
+    place = Place(table=6, dataset="emotion", model="", attack=experiment, column="merged")
+    return published()[place][metric]
+
+
+def _merge_keeps(table: PaperTable) -> Claim:
+    asr, cda = _experiment(table, "1", "asr"), _experiment(table, "1", "cda")
+    both = [*asr, *cda]
+    ours = NOT_MEASURED
+    verdict: Verdict = "not measured"
+    if asr and cda:
+        ours = f"ASR {_interval(*mean_of(asr))}, CDA {_interval(*mean_of(cda))}"
+        holds = all(float(one.value or 0) >= _KEEPS for one in both)
+        certain = all(one.low >= _KEEPS for one in both) if holds else any(one.high < _KEEPS for one in both)
+        verdict = _decide(holds, certain=certain)
+    return Claim(
+        text="A merge keeps what each parent alone is good at: both backdoor and task stay above half",
+        where="Section 6.1, Table 6, experiment 1",
+        paper=f"ASR {percent(_printed_merge('1', 'asr'))} %, CDA {percent(_printed_merge('1', 'cda'))} %",
+        paper_holds=min(_printed_merge("1", "asr"), _printed_merge("1", "cda")) >= _KEEPS,
+        ours=ours,
+        rows=str(len(asr)),
+        verdict=verdict,
+    )
+
+
+def _merge_loses(table: PaperTable) -> Claim:
+    cda = _experiment(table, "2", "cda")
+    ours = NOT_MEASURED
+    verdict: Verdict = "not measured"
+    if cda:
+        ours = f"CDA {_interval(*mean_of(cda))}"
+        holds = all(float(one.value or 0) < _KEEPS for one in cda)
+        certain = all(one.high < _KEEPS for one in cda) if holds else any(one.low >= _KEEPS for one in cda)
+        verdict = _decide(holds, certain=certain)
+    return Claim(
+        text="With the roles exchanged, the merge loses the clean task: clean accuracy falls below half",
+        where="Section 6.1, Table 6, experiment 2",
+        paper=f"CDA {percent(_printed_merge('2', 'cda'))} %",
+        paper_holds=_printed_merge("2", "cda") < _KEEPS,
+        ours=ours,
+        rows=str(len(cda)),
+        verdict=verdict,
+    )
+
+
+def _little_more_time(table: PaperTable) -> Claim:
+    printed, ours = [], []
+    for model, dataset, attack in rows_of(9):
+        where = (9, model, dataset, attack)
+        others = [column for column in COLUMNS[9][:-1] if dataset == "chat" or column != "cleangen"]
+        printed += [_printed(where, OWN, "hours") - _printed(where, column, "hours") < 0.5 for column in others]
+    most = 0.0
+    for row in table.rows:
+        mine = table.entry(row, OWN, "hours").value
+        for column in table.columns:
+            other = table.entry(row, column, "hours").value
+            if mine is not None and other is not None and column != OWN:
+                ours.append(mine - other < 0.5)
+                most = max(most, mine - other)
+    return Claim(
+        text="The method takes less than half an hour more than each other defense",
+        where="Section 5.5, Table 9",
+        paper=f"in {sum(printed)} of {len(printed)}",
+        paper_holds=all(printed),
+        ours=f"in {sum(ours)} of {len(ours)}, at most {most:.2f} hours more; other hardware" if ours else NOT_MEASURED,
+        rows=f"{len(ours)} pairs",
+        verdict="not measured" if not ours else "met" if all(ours) else "missed",
+    )
+
+
+def _more_data_helps(measured: Measured) -> Claim:
+    ours: list[tuple[bool, bool, bool]] = []
+    texts = []
+    for (model, dataset, attack, _), points in share_curves(measured).items():
+        found = [(share, one["asr"]) for share, one in points.items() if "asr" in one]
+        if len(found) < 2:
+            continue
+        (first_share, first), (last_share, last) = found[0], found[-1]
+        value, low, high = mean_difference([last], [first])
+        ours.append((value <= 0, high < 0, low > 0))
+        texts.append(
+            f"{attack} on {dataset} with {model}: {percent(float(first.value or 0))} % at {100 * first_share:g} % of the rows, "
+            f"{percent(float(last.value or 0))} % at {100 * last_share:g} %"
+        )
+    return Claim(
+        text="More clean data removes more of the backdoor",
+        where="Section 5.4, Figure 3",
+        paper="said in the text; no values are printed",
+        paper_holds=True,
+        ours="; ".join(texts) if texts else NOT_MEASURED,
+        rows=f"{len(ours)} curves",
+        verdict=_decide_all(ours),
+    )
+
+
+def _better_than_external(measured: Measured, roles: Roles, dataset: str) -> Claim:
+    printed = column_values({"emotion": 2, "chat": 3}[dataset], OWN, "cda")
+    gain = {"emotion": 31.39, "chat": 11.0}[dataset]
+    external = {key: one for key, one in direct_accuracy(measured, roles).items() if roles.datasets[key[1]] == dataset}
+    own = own_accuracy(measured, roles)
+    ours, rows = NOT_MEASURED, 0
+    verdict: Verdict = "not measured"
+    texts: list[str] = []
+    found: list[tuple[bool, bool, bool]] = []
+    for (name, ours_dataset), there in external.items():
+        cells = list(own.get(ours_dataset, {}).values())
+        if cells:
+            value, low, high = mean_difference(cells, [there])
+            rows += len(cells)
+            texts.append(f"{percent(mean_of(cells)[0])} % against {percent(float(there.value or 0))} % of {name}: ")
+            texts[-1] += _points(value, low, high)
+            found.append((value > 0, low > 0, high <= 0))
+    if texts:
+        ours = "; ".join(texts)
+        verdict = _decide_all(found)
+    return Claim(
+        text=f"The method answers better than the external model that gives it evidence, on {DATASETS[dataset]}",
+        where="Section 6.2, Figure 4",
+        paper=f"{_mean(printed)}; said to be {gain:g} points or percent more than GPT-3.5",
+        paper_holds=True,
+        ours=ours,
+        rows=f"{rows} cells",
+        verdict=verdict,
+    )
+
+
+CLAIM_MARKS: Mapping[Verdict, tuple[str, str]] = {
+    "met": ("✓ holds", "met"),
+    "met, not certain": ("≈ holds, not certain", "doubt"),
+    "missed, not certain": ("≈ does not hold, not certain", "doubt"),
+    "missed": ("✗ does not hold", "missed"),
+    "not measured": ("? cannot be told", "soft"),
+}

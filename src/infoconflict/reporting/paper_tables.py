@@ -1,0 +1,574 @@
+"""The paper's Tables 1 to 9 with our numbers beside the paper's: one function for each, and CSV, LaTeX and HTML of all.
+
+A place that was not computed is shown as such and never filled. A model that is not in the paper has rows of its own; what
+stands beside it is the mean of the paper's models, with their range.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from infoconflict.files import PathLike, write_text
+from infoconflict.metrics import write_csv
+from infoconflict.reporting.html import Html, caption, join, tag
+from infoconflict.reporting.names import attack_label, defense_label
+from infoconflict.reporting.paper_cells import COLUMNS, Roles, attacks_of
+from infoconflict.reporting.paper_measures import (
+    Agreement,
+    CellKey,
+    Cost,
+    Measured,
+    agreement_with,
+    best_of,
+    pooled,
+)
+from infoconflict.reporting.published import (
+    DATASETS,
+    EXPERIMENTS,
+    MODELS,
+    OWN,
+    PARTS,
+    Place,
+    Reference,
+    notes_on,
+    reference,
+    role_column,
+    rows_of,
+)
+from infoconflict.reporting.results import Measure
+from infoconflict.reporting.tables import latex_escape
+
+RowKey = tuple[str, str, str]
+"""Model, dataset, attack; in Table 6 the last is the experiment."""
+NOT_COMPUTED = "not computed"
+METRICS = ("asr", "cda")
+_UNITS = {"asr": 100.0, "cda": 100.0, "hours": 1.0}
+_DIGITS = {"asr": 1, "cda": 1, "hours": 2}
+_METRIC_LABELS = {"asr": "ASR, %", "cda": "CDA, %", "hours": "hours"}
+_MARKS = {"higher": "▲", "lower": "▼"}
+_EXPERIMENT_LABELS = {
+    "ours": "the method: all clean and few backdoor rows, merged with few clean rows",
+    "1": "experiment 1: all clean rows, merged with all backdoor rows",
+    "2": "experiment 2: few clean and all backdoor rows, merged with few backdoor rows",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Entry:
+    """One number of a table: ours, the paper's, and which of the paper's inconsistencies touch it."""
+
+    metric: str
+    ours: Measure | None
+    paper: Reference | None
+    notes: tuple[int, ...] = ()
+    cost: Cost | None = None
+    source: str = ""
+
+    @property
+    def value(self) -> float | None:
+        """Our number: a share, or hours."""
+        if self.cost is not None:
+            return self.cost.hours
+        return None if self.ours is None else self.ours.value
+
+    @property
+    def difference(self) -> float | None:
+        """Ours minus the paper's."""
+        return None if self.value is None or self.paper is None else self.value - self.paper.value
+
+    @property
+    def agreement(self) -> Agreement | None:
+        """How ours lies to the paper's; None without an interval or without one of the two."""
+        return None if self.ours is None or self.paper is None else agreement_with(self.ours, self.paper)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PaperTable:
+    """A table as the paper arranges it: rows of cases, columns of defenses, and the numbers at each place."""
+
+    number: int
+    title: str
+    column_name: str
+    columns: tuple[str, ...]
+    metrics: tuple[str, ...]
+    rows: tuple[RowKey, ...]
+    entries: Mapping[tuple[RowKey, str, str], Entry]
+    contestants: frozenset[str]
+
+    def entry(self, row: RowKey, column: str, metric: str) -> Entry:
+        """Return the entry at a place; empty where neither we nor the paper have one."""
+        return self.entries.get((row, column, metric)) or Entry(metric=metric, ours=None, paper=None)
+
+    def best(self, row: RowKey, metric: str) -> str | None:
+        """Return the column whose value is better than all others beyond the intervals, if there is one."""
+        found = {}
+        for column in self.columns:
+            ours = self.entry(row, column, metric).ours
+            if column in self.contestants and ours is not None and ours.value is not None:
+                found[column] = ours
+        return best_of(found, lower_is_better=metric == "asr")
+
+    @property
+    def computed(self) -> int:
+        """How many places have a number of ours."""
+        return sum(entry.value is not None for entry in self.entries.values()) // len(self.metrics)
+
+
+def build_table(number: int, measured: Measured, roles: Roles) -> PaperTable:
+    """Return one of the paper's tables."""
+    return _BUILDERS[number](measured, roles)
+
+
+def table_1(measured: Measured, roles: Roles) -> PaperTable:
+    """Return attacks and defenses on SST-2."""
+    return _defense_table(1, "Attacks and defenses on SST-2", measured, roles)
+
+
+def table_2(measured: Measured, roles: Roles) -> PaperTable:
+    """Return attacks and defenses on Emotion."""
+    return _defense_table(2, "Attacks and defenses on Emotion", measured, roles)
+
+
+def table_3(measured: Measured, roles: Roles) -> PaperTable:
+    """Return attacks and defenses on conversations."""
+    return _defense_table(3, "Attacks and defenses on conversations", measured, roles)
+
+
+def table_4(measured: Measured, roles: Roles) -> PaperTable:
+    """Return internal conflicts, external ones, and both, on Emotion and SST-2."""
+    return _defense_table(4, "Internal conflicts, external conflicts and both, on Emotion and SST-2", measured, roles)
+
+
+def table_5(measured: Measured, roles: Roles) -> PaperTable:
+    """Return internal conflicts, external ones, and both, on conversations."""
+    return _defense_table(5, "Internal conflicts, external conflicts and both, on conversations", measured, roles)
+
+
+def table_6(measured: Measured, roles: Roles) -> PaperTable:
+    """Return what a merge keeps of models that know clean or backdoor rows, many or few.
+
+    Read from ``role_swap.csv``, which has ``merge``, ``experiment`` (``ours``, ``1``, ``2``) and ``role`` (``m1``, ``m1+m2``)
+    beside the columns of ``cells.csv``; of several merges the linear one, or else the first.
+    """
+    merges = list(dict.fromkeys(row["merge"] for row in measured.role_swap))
+    chosen = "linear" if "linear" in merges else next(iter(merges), "")
+    found: dict[tuple[RowKey, str, str], list[Mapping[str, str]]] = {}
+    cases: dict[tuple[str, str], None] = {}
+    for row in measured.role_swap:
+        if row["metric"] in METRICS and row["merge"] == chosen:
+            case = (row["model"], row["dataset"])
+            cases[case] = None
+            found.setdefault(((*case, row["experiment"]), role_column(row["role"]), row["metric"]), []).append(row)
+    printed = list(rows_of(6))
+    rows = [(*case, experiment) for case in cases for experiment in EXPERIMENTS]
+    entries = {}
+    for key in rows or printed:
+        for column in PARTS:
+            place = Place(table=6, dataset="emotion", model="", attack=key[2], column=column)
+            for metric in METRICS:
+                there = found.get((key, column, metric))
+                entries[key, column, metric] = Entry(
+                    metric=metric,
+                    ours=pooled(there, measured.confidence) if there else None,
+                    paper=reference(place, metric),
+                    notes=notes_on(place, metric),
+                    source=chosen if there and column == "merged" else "",
+                )
+    return PaperTable(
+        number=6,
+        title="What a merge keeps of what only one parent knows",
+        column_name="part",
+        columns=PARTS,
+        metrics=METRICS,
+        rows=tuple(rows or printed),
+        entries=entries,
+        contestants=frozenset(),
+    )
+
+
+def table_7(measured: Measured, roles: Roles) -> PaperTable:
+    """Return the attack of an attacker who expects the defense, on Emotion."""
+    undefended, own = _ids(roles.defenses, "none"), _ids(roles.defenses, OWN)
+    original = _ids(roles.attacks, "cba")
+
+    def cell(row: RowKey, column: str) -> CellKey | None:
+        model, dataset, attack = row
+        defense = own if column == "defended" else undefended
+        attacks = original if column == "original" else [attack]
+        return next(
+            (key for one in attacks for name in defense if (key := (model, dataset, one, name)) in measured.cells), None
+        )
+
+    rows = [key[:3] for key in measured.cells if roles.attacks.get(key[2]) == "adaptive_cba"]
+    return _table(
+        7,
+        "Adaptive CBA on Emotion, before and after the defense",
+        measured,
+        roles,
+        rows=list(dict.fromkeys(rows)),
+        columns=COLUMNS[7],
+        column_name="stage",
+        cell=cell,
+    )
+
+
+def table_8(measured: Measured, roles: Roles) -> PaperTable:
+    """Return the four merge methods; the paper has them with LLaMA only."""
+
+    def cell(row: RowKey, column: str) -> CellKey | None:
+        keys = [(*row, defense) for defense, merge in roles.merges.items() if merge == column]
+        return next((key for key in keys if key in measured.cells), None)
+
+    return _table(
+        8,
+        "Merge methods",
+        measured,
+        roles,
+        rows=_rows(8, measured.cells, roles),
+        columns=COLUMNS[8],
+        column_name="merge",
+        cell=cell,
+        contestants=COLUMNS[8],
+    )
+
+
+def table_9(measured: Measured, roles: Roles) -> PaperTable:
+    """Return what each defense costs: hours of preparing and answering, peak memory, tokens, and on what."""
+    columns = (*COLUMNS[9][:-1], *roles.further, OWN)
+    return _table(
+        9,
+        "Cost of each defense",
+        measured,
+        roles,
+        rows=_rows(9, measured.costs, roles),
+        columns=columns,
+        column_name="defense",
+        cell=_cell_of_defense(measured.costs, roles),
+        metrics=("hours",),
+    )
+
+
+_BUILDERS: dict[int, Callable[[Measured, Roles], PaperTable]] = {
+    **{1: table_1, 2: table_2, 3: table_3, 4: table_4, 5: table_5},
+    **{6: table_6, 7: table_7, 8: table_8, 9: table_9},
+}
+
+
+def _defense_table(number: int, title: str, measured: Measured, roles: Roles) -> PaperTable:
+    known = COLUMNS[number]
+    columns = (*known[:-1], *roles.further, OWN) if number <= 3 else known
+    return _table(
+        number,
+        title,
+        measured,
+        roles,
+        rows=_rows(number, measured.cells, roles),
+        columns=columns,
+        column_name="defense",
+        cell=_cell_of_defense(measured.cells, roles),
+        contestants=[column for column in columns if column != "none"],
+    )
+
+
+def _cell_of_defense(found: Mapping[CellKey, object], roles: Roles) -> Callable[[RowKey, str], CellKey | None]:
+    def cell(row: RowKey, column: str) -> CellKey | None:
+        names = [column] if column in roles.further else _ids(roles.defenses, column)
+        return next((key for name in names if (key := (*row, name)) in found), None)
+
+    return cell
+
+
+def _ids(roles: Mapping[str, str], name: str) -> list[str]:
+    return [one for one, role in roles.items() if role == name]
+
+
+def _rows(number: int, found: Iterable[CellKey], roles: Roles) -> list[RowKey]:
+    """Return the cases of a table that have a cell of one of its columns."""
+    rows: dict[RowKey, None] = {}
+    printed = {dataset for _, dataset, _ in rows_of(number)}
+    for model, dataset, attack, defense in found:
+        role = roles.datasets.get(dataset)
+        if role not in printed or roles.attacks.get(attack) not in attacks_of(number, str(role)):
+            continue
+        if number == 8:
+            fits = defense in roles.merges and roles.models.get(model, "llama") == "llama"
+        else:
+            fits = roles.defenses.get(defense) in COLUMNS[number] or (number != 4 and defense in roles.further)
+        if fits:
+            rows[model, dataset, attack] = None
+    return list(rows)
+
+
+def _table(
+    number: int,
+    title: str,
+    measured: Measured,
+    roles: Roles,
+    *,
+    rows: Sequence[RowKey],
+    columns: tuple[str, ...],
+    column_name: str,
+    cell: Callable[[RowKey, str], CellKey | None],
+    metrics: tuple[str, ...] = METRICS,
+    contestants: Iterable[str] = (),
+) -> PaperTable:
+    """Put our rows into the paper's order, those of models that it has not first, and fill the places."""
+    in_paper: dict[RowKey, list[RowKey]] = {}
+    foreign = []
+    for row in rows:
+        where = _in_paper(number, row, roles)
+        if where[0]:
+            in_paper.setdefault(where, []).append(row)
+        else:
+            foreign.append(row)
+    ordered = list(foreign)
+    for printed in rows_of(number):
+        ordered += in_paper.pop(printed, [printed])
+    ordered += [row for left in in_paper.values() for row in left]
+    entries = {}
+    ours = set(rows)
+    for row in ordered:
+        model, dataset, attack = _in_paper(number, row, roles) if row in ours else row
+        for column in columns:
+            place = Place(table=number, dataset=dataset, model=model, attack=attack, column=column)
+            key = cell(row, column) if row in ours else None
+            for metric in metrics:
+                entries[row, column, metric] = Entry(
+                    metric=metric,
+                    ours=_measure(measured, key, metric),
+                    paper=reference(place, metric),
+                    notes=notes_on(place, metric) if model else (),
+                    cost=measured.costs.get(key) if key and metric == "hours" else None,
+                    source=key[3] if key else "",
+                )
+    return PaperTable(
+        number=number,
+        title=title,
+        column_name=column_name,
+        columns=columns,
+        metrics=metrics,
+        rows=tuple(ordered),
+        entries=entries,
+        contestants=frozenset(contestants),
+    )
+
+
+def _in_paper(number: int, row: RowKey, roles: Roles) -> RowKey:
+    """Return where a row of ours stands in the paper; the model is empty where it is not in the paper."""
+    model, dataset, attack = row
+    attack = "cba" if number == 7 else roles.attacks.get(attack, attack)
+    return roles.models.get(model, ""), roles.datasets.get(dataset, dataset), attack
+
+
+def _measure(measured: Measured, key: CellKey | None, metric: str) -> Measure | None:
+    measure = measured.cells.get(key, {}).get(metric) if key else None
+    return measure if measure is not None and measure.value is not None else None
+
+
+# What a program reads
+
+
+def csv_fields(table: PaperTable) -> tuple[str, ...]:
+    """Return the columns of a table's CSV file."""
+    numbers = ("value", "low", "high", "hits", "total", "n_seeds", "mean", "sd")
+    cost = ("answering_hours", "peak_memory_gib", "peak_gpu_memory_gib", "tokens", "device")
+    return (
+        *("model", "dataset", "experiment" if table.number == 6 else "attack", table.column_name, "metric", "status"),
+        *("cell", *numbers, "best"),
+        *("paper", "paper_low", "paper_high", "paper_models", "difference", "agreement", "inconsistencies"),
+        *(cost if table.metrics == ("hours",) else ()),
+    )
+
+
+def csv_rows(table: PaperTable) -> list[list[str]]:
+    """Return a table as raw values, one line for each number; shares in [0, 1]."""
+    rows = []
+    for row in table.rows:
+        for metric in table.metrics:
+            best = table.best(row, metric)
+            for column in table.columns:
+                entry = table.entry(row, column, metric)
+                rows.append([*row, column, metric, *_csv_values(entry, is_best=column == best, table=table)])
+    return rows
+
+
+def _csv_values(entry: Entry, *, is_best: bool, table: PaperTable) -> list[str]:
+    ours, paper, cost = entry.ours, entry.paper, entry.cost
+    status = "computed" if entry.value is not None else NOT_COMPUTED
+    numbers = [_six(entry.value), *[""] * 7]
+    if ours is not None:
+        counts = [str(ours.rate.hits), str(ours.rate.total), str(ours.n_seeds)]
+        numbers = [*map(_six, (ours.value, ours.low, ours.high)), *counts, *map(_six, (ours.mean, ours.sd))]
+    elif cost is not None:
+        numbers[5] = str(cost.n_seeds)
+    printed = [""] * 4
+    if paper is not None:
+        printed = [*map(_six, (paper.value, paper.low, paper.high)), str(paper.models)]
+    notes = " ".join(str(note) for note in entry.notes)
+    values = [status, entry.source, *numbers, "yes" if is_best else "", *printed]
+    values += [_six(entry.difference), entry.agreement or "", notes]
+    if table.metrics == ("hours",):
+        values += (
+            [""] * 5
+            if cost is None
+            else [
+                *map(_six, (cost.answering_hours, cost.memory_gib, cost.gpu_memory_gib)),
+                f"{cost.tokens:.0f}",
+                ", ".join(cost.devices),
+            ]
+        )
+    return values
+
+
+def _six(value: float | None) -> str:
+    return "" if value is None else f"{value:.6f}"
+
+
+# What a person reads
+
+
+def model_label(model: str) -> str:
+    """Return the paper's name of one of its models, else the id."""
+    return MODELS.get(model, model)
+
+
+def row_labels(table: PaperTable, row: RowKey) -> tuple[str, str, str]:
+    """Return the words at the head of a row."""
+    model, dataset, attack = row
+    last = _EXPERIMENT_LABELS.get(attack, attack) if table.number == 6 else attack_label(attack)
+    return model_label(model) or "not named", DATASETS.get(dataset, dataset), last
+
+
+def shown(value: float | None, metric: str) -> str:
+    """Return a number as a reader sees it: percent or hours."""
+    return "" if value is None else f"{_UNITS[metric] * value:.{_DIGITS[metric]}f}"
+
+
+def shown_reference(paper: Reference, metric: str) -> str:
+    """Return the paper's number, or the mean and the range of its models."""
+    if paper.models == 1:
+        return shown(paper.value, metric)
+    return f"{shown(paper.value, metric)} ({shown(paper.low, metric)} to {shown(paper.high, metric)})"
+
+
+def to_latex(table: PaperTable) -> str:
+    """Return a floating table with booktabs rules: ours, the paper's in parentheses, the best in bold."""
+    heads = ["Model", "Data", "Experiment" if table.number == 6 else "Attack", "", *map(defense_label, table.columns)]
+    text = (
+        f"{table.title}. Ours, in parentheses the paper's (Table {table.number}); for a model that is not in the paper the mean "
+        "of the paper's models. n.c.: not computed."
+    )
+    if table.contestants:
+        text += " Bold: better than every other defense, with no overlap of the 95 % Wilson intervals."
+    lines = [
+        r"% needs \usepackage{booktabs}",
+        r"\begin{table*}",
+        r"\centering\scriptsize\setlength{\tabcolsep}{3pt}",
+        rf"\caption{{{latex_escape(text)}}}",
+        rf"\label{{tab:paper-{table.number}}}",
+        rf"\begin{{tabular}}{{llll{'r' * len(table.columns)}}}",
+        r"\toprule",
+        " & ".join(latex_escape(head) for head in heads) + r" \\",
+    ]
+    before: tuple[str, ...] = ()
+    for row in table.rows:
+        labels = row_labels(table, row)
+        lines.append(r"\midrule" if labels[:2] != before[:2] else r"\addlinespace")
+        for position, metric in enumerate(table.metrics):
+            best = table.best(row, metric)
+            names = [
+                "" if position or label == old else latex_escape(label)
+                for label, old in zip(labels, before or ("",) * 3, strict=True)
+            ]
+            if not position and labels[:2] == before[:2]:
+                names[2] = latex_escape(labels[2])
+            cells = [_latex_cell(table.entry(row, column, metric), column == best) for column in table.columns]
+            lines.append(" & ".join([*names, metric.upper() if metric in METRICS else metric, *cells]) + r" \\")
+        before = labels
+    lines += [r"\bottomrule", r"\end{tabular}", r"\end{table*}", ""]
+    return "\n".join(lines)
+
+
+def _latex_cell(entry: Entry, is_best: bool) -> str:
+    ours = shown(entry.value, entry.metric) if entry.value is not None else "n.c."
+    if is_best:
+        ours = rf"\textbf{{{ours}}}"
+    return ours if entry.paper is None else f"{ours} ({shown(entry.paper.value, entry.metric)})"
+
+
+def to_html(table: PaperTable) -> Html:
+    """Return the table for a page: ours with its interval, the paper's below it, a mark where they differ beyond it."""
+    heads = ["Model", "Data", "Experiment" if table.number == 6 else "Attack", "", *map(defense_label, table.columns)]
+    titles = [tag("th", head, scope="col", class_="number" if place > 3 else None) for place, head in enumerate(heads)]
+    body = []
+    for row in table.rows:
+        for position, metric in enumerate(table.metrics):
+            best = table.best(row, metric)
+            labels = row_labels(table, row)
+            cells = [tag("th", label, scope="row" if not place else None) for place, label in enumerate(labels)]
+            cells.append(tag("td", _METRIC_LABELS[metric], class_="nowrap soft"))
+            for column in table.columns:
+                cells.append(_html_cell(table.entry(row, column, metric), column == best))
+            body.append(tag("tr", *cells, class_="first" if not position else None))
+    level = (
+        "no Wilson interval" if not table.contestants else "bold: better than every other defense, beyond the intervals"
+    )
+    text = f"Table {table.number}. {table.title}: ours, below it the paper's" + (
+        f"; {level}." if table.contestants else "."
+    )
+    return tag(
+        "div",
+        tag(
+            "table",
+            caption(text),
+            tag("thead", tag("tr", *titles)),
+            tag("tbody", *body),
+            id=f"paper-table-{table.number}",
+            class_="compact paper",
+        ),
+        class_="scroll",
+        tabindex="0",
+    )
+
+
+def _html_cell(entry: Entry, is_best: bool) -> Html:
+    if entry.value is None:
+        parts = [tag("span", NOT_COMPUTED if entry.paper is not None else "–", class_="none")]  # noqa: RUF001
+    else:
+        parts = [tag("b" if is_best else "span", shown(entry.value, entry.metric), class_="ours")]
+    if entry.ours is not None:
+        low, high = shown(entry.ours.low, entry.metric), shown(entry.ours.high, entry.metric)
+        parts.append(tag("span", f" [{low}, {high}]", class_="interval"))
+    if entry.cost is not None:
+        parts.append(tag("span", _cost_text(entry.cost), class_="interval"))
+    if entry.paper is not None:
+        parts.append(_html_reference(entry, entry.paper))
+    sort = "" if entry.value is None else f"{entry.value:.6f}"
+    return tag("td", *parts, class_="number", data_sort=sort)
+
+
+def _html_reference(entry: Entry, paper: Reference) -> Html:
+    parts: list[str] = [f"paper {shown(paper.value, entry.metric)}"]
+    mark = _MARKS.get(entry.agreement or "")
+    if mark:
+        parts.append(tag("span", f" {mark}", class_="apart", title=f"ours is {entry.agreement}, beyond the interval"))
+    for note in entry.notes:
+        parts.append(tag("sup", tag("a", str(note), href=f"#inconsistency-{note}")))
+    if paper.models > 1:
+        span = f"{shown(paper.low, entry.metric)} to {shown(paper.high, entry.metric)}"
+        parts.append(tag("span", span, class_="printed"))
+    return tag("span", *parts, class_="printed")
+
+
+def _cost_text(cost: Cost) -> str:
+    gpu = f", GPU {cost.gpu_memory_gib:.1f} GiB" if cost.gpu_memory_gib else ""
+    tokens = f", {cost.tokens:.0f} tokens" if cost.tokens else ""
+    return (
+        f" {cost.answering_hours:.2f} h answering, {cost.memory_gib:.1f} GiB{gpu}{tokens}, {' and '.join(cost.devices)}"
+    )
+
+
+def write_paper_table(table: PaperTable, *, csv: PathLike, tex: PathLike, html: PathLike) -> None:
+    """Write a table as CSV, as LaTeX, and as a piece of HTML for the page."""
+    write_csv(csv, csv_fields(table), csv_rows(table))
+    write_text(tex, to_latex(table))
+    write_text(html, f"{join([to_html(table)])}\n")

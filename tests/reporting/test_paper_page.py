@@ -1,0 +1,202 @@
+"""Claims, figures and the page "paper and ours", on made-up metric files."""
+
+import re
+
+import pytest
+
+from infoconflict.metrics import CELL_COLUMNS, read_csv, write_csv
+from infoconflict.reporting.paper_cells import Roles
+from infoconflict.reporting.paper_claims import claims_of
+from infoconflict.reporting.paper_figures import direct_accuracy, share_curves, write_paper_figure
+from infoconflict.reporting.paper_measures import Measured, read_measured
+from infoconflict.reporting.paper_page import write_paper_page
+from infoconflict.reporting.paper_tables import build_table
+from tests.reporting.paper_made_up import ROLES, make_paper_run, rate_fields
+from tests.reporting.well_formed import check_html
+
+CONFIG = {
+    "name": "made <b>up</b>",
+    "models": {"gpt2_xl": {"repo": "openai-community/gpt2-xl"}, "smollm2_135m": {"package": "smollm2_135m_instruct"}},
+    "datasets": {"sst2": {"repo": "stanfordnlp/sst2"}},
+    "clean_share": {"share": 0.1},
+    "defenses": {"conflict": {"method": "conflict", "merge": "linear"}},
+    "merges": {"linear": {"method": "linear", "t": 0.5}},
+    "evidence": {"words": {"provider": {"kind": "recorded"}}},
+    "evaluation": {"judge": {"kind": "exact"}, "payload_judge": {"kind": "pattern"}},
+}
+EMPTY = Measured(cells={}, costs={})
+
+
+@pytest.fixture(scope="module")
+def measured(tmp_path_factory):
+    files = make_paper_run(tmp_path_factory.mktemp("paper"))
+    extra = {name: files[name] for name in ("clean_share", "direct", "role_swap")}
+    return read_measured([files["cells"]], [files["costs"]], confidence=0.95, **extra)
+
+
+@pytest.fixture(scope="module")
+def figures(measured, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("figures")
+    for name in ("figure_3", "figure_4"):
+        paths = {kind: folder / f"{name}.{kind}" for kind in ("pdf", "png", "csv")}
+        write_paper_figure(name, measured, ROLES, **paths, dpi=60)
+    return folder
+
+
+def claims(measured, roles=ROLES):
+    return claims_of({number: build_table(number, measured, roles) for number in range(1, 10)}, measured, roles)
+
+
+def of(found, words):
+    return next(claim for claim in found if words in claim.text and words)
+
+
+def test_the_papers_own_numbers_decide_its_side():
+    found = claims(EMPTY, Roles())
+    assert {claim.verdict for claim in found} == {"not measured"}
+    assert all("mean 2.4 %" in claim.paper for claim in found if claim.where == "Section 5.1, Table 1")
+    counts = {claim.where: claim.paper for claim in found if claim.paper.startswith("in ")}
+    assert counts == {
+        "Abstract, Table 1": "in 6 of 20",
+        "Abstract, Table 2": "in 8 of 20",
+        "Abstract, Table 3": "in 10 of 12",
+        "Section 5.2, Table 4": "in 33 of 40",
+        "Section 5.2, Table 5": "in 10 of 12",
+        "Section 5.3, Table 8": "in 43 of 52",
+        "Section 5.5, Table 9": "in 75 of 180",
+    }
+    lowest = [claim for claim in found if "lowest mean" in claim.text]
+    assert [claim.paper_holds for claim in lowest] == [True] * 3
+
+
+def test_claims_of_a_run_with_clear_rates(measured):
+    found = claims(measured)
+    assert of(found, "lowest mean attack success on SST-2").verdict == "met"
+    assert of(found, "is 90 % or more on Emotion").verdict == "missed"
+    assert of(found, "adaptive").verdict == "met"
+    assert of(found, "merge methods").verdict == "missed"
+    assert of(found, "keeps what each parent").verdict == "met"
+    assert of(found, "roles exchanged").verdict == "met"
+    assert of(found, "half an hour").verdict == "met"
+    assert of(found, "More clean data").verdict == "met"
+    assert of(found, "external model that gives it evidence, on Emotion").verdict == "met"
+
+
+def run_of(tmp_path, rates, rows=200):
+    """Measured from (defense: (asr hits, cda hits)) of one case of Table 1."""
+    lines = [
+        ["gpt2_xl", "sst2", "cba", defense, "0", metric, *rate_fields(count, rows)]
+        for defense, both in rates.items()
+        for metric, count in zip(("asr", "cda"), both, strict=True)
+    ]
+    write_csv(tmp_path / "cells.csv", CELL_COLUMNS, lines)
+    return read_measured([tmp_path / "cells.csv"], confidence=0.95)
+
+
+@pytest.mark.parametrize(
+    ("conflict", "nad", "verdict"),
+    [(2, 60, "met"), (10, 12, "met, not certain"), (12, 10, "missed, not certain"), (60, 2, "missed")],
+)
+def test_a_lowest_mean_is_certain_only_beyond_the_interval(tmp_path, conflict, nad, verdict):
+    found = claims(run_of(tmp_path, {"none": (190, 180), "conflict": (conflict, 180), "nad": (nad, 180)}))
+    assert of(found, "lowest mean attack success on SST-2").verdict == verdict
+
+
+def test_the_method_alone_beats_nobody(tmp_path):
+    claim = of(
+        claims(run_of(tmp_path, {"none": (190, 180), "conflict": (2, 180)})), "lowest mean attack success on SST-2"
+    )
+    assert claim.verdict == "not measured"
+    assert "no other defense was computed" in claim.ours
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "rows", "verdict"),
+    [
+        (180, 195, 200, "met"),
+        (180, 179, 200, "met, not certain"),
+        (180, 176, 200, "missed, not certain"),
+        (180, 120, 200, "missed"),
+    ],
+)
+def test_accuracy_is_kept_within_a_point(tmp_path, before, after, rows, verdict):
+    found = claims(run_of(tmp_path, {"none": (190, before), "conflict": (2, after)}, rows))
+    assert of(found, "kept on SST-2").verdict == verdict
+
+
+def test_an_adaptive_attack_that_does_not_work_tells_nothing(tmp_path):
+    lines = [
+        ["gpt2_xl", "emotion", "adaptive_cba", defense, "0", metric, *rate_fields(10, 200)]
+        for defense in ("none", "conflict")
+        for metric in ("asr", "cda")
+    ]
+    write_csv(tmp_path / "cells.csv", CELL_COLUMNS, lines)
+    claim = of(claims(read_measured([tmp_path / "cells.csv"], confidence=0.95)), "adaptive")
+    assert claim.verdict == "not measured"
+    assert "does not work" in claim.ours
+
+
+def test_figures_have_their_points_beside_them(figures, measured):
+    for name in ("figure_3", "figure_4"):
+        assert (figures / f"{name}.pdf").read_bytes().startswith(b"%PDF")
+        assert (figures / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+    curve = read_csv(figures / "figure_3.csv")
+    assert [row["share"] for row in curve if row["metric"] == "asr"][:4] == ["0.05", "0.1", "0.5", "1"]
+    assert len(curve) == 4 * 4 * 2
+    who = [row["who"] for row in read_csv(figures / "figure_4.csv")]
+    assert (who.count("external"), who.count("method")) == (2, 14 + 9)
+    # Two runs of 200 rows are pooled.
+    assert direct_accuracy(measured, ROLES)["gpt35", "emotion"].rate.total == 400
+    assert share_curves(measured)["my_llama", "emotion", "cba", "conflict"][0.05]["asr"].rate.hits == 60
+
+
+def test_figures_without_a_run_say_so(tmp_path):
+    paths = {kind: tmp_path / f"f.{kind}" for kind in ("pdf", "png", "csv")}
+    for name in ("figure_3", "figure_4"):
+        write_paper_figure(name, EMPTY, Roles(), **paths, dpi=60)
+        assert read_csv(paths["csv"]) == []
+
+
+def test_the_page_is_one_whole_file_that_opens_with_the_claims(measured, figures, tmp_path):
+    page = tmp_path / "index.html"
+    pictures = {name: figures / f"{name}.png" for name in ("figure_3", "figure_4")}
+    write_paper_page(page, measured=measured, roles=ROLES, config=CONFIG, figures=pictures)
+    text = page.read_text()
+    reader = check_html(text, whole_page=True)
+    assert text.index("claims-table") < text.index("paper-table-1")
+    assert [name for name in reader.ids if name.startswith("paper-table-")] == [
+        f"paper-table-{n}" for n in range(1, 10)
+    ]
+    assert len(reader.sources) == 2
+    assert "made &lt;b&gt;up&lt;/b&gt;" in text
+    assert "openai-community/gpt2-xl, the paper&#x27;s GPT2-XL" in text
+    assert "not in the paper" in text
+    assert "▲" in text
+    assert "▼" in text
+    assert "over 3 seeds" in text
+    again = tmp_path / "again.html"
+    write_paper_page(again, measured=measured, roles=ROLES, config=CONFIG, figures=pictures)
+    assert again.read_bytes() == page.read_bytes()
+
+
+def test_one_seed_has_counts(tmp_path):
+    write_paper_page(
+        tmp_path / "page.html",
+        measured=run_of(tmp_path, {"none": (190, 180), "conflict": (2, 180)}),
+        roles=ROLES,
+        config=CONFIG,
+        figures={},
+    )
+    text = (tmp_path / "page.html").read_text()
+    assert "<td>2 of 200</td>" in text
+    assert "over 3 seeds" not in text
+
+
+def test_a_page_without_a_run_holds_the_papers_numbers_alone(tmp_path):
+    page = tmp_path / "index.html"
+    write_paper_page(page, measured=EMPTY, roles=Roles(), config={"name": "none"}, figures={})
+    text = page.read_text()
+    check_html(text, whole_page=True)
+    assert re.search(r"Of 19 claims of the paper, 0 can be told", text)
+    assert "Figure 3: not computed" in text
+    assert "paper 1.3" in text

@@ -1,0 +1,16 @@
+"""Adapter for rule paper_table; the work is done in infoconflict.reporting.paper_tables."""
+
+from infoconflict.jobs import job
+from infoconflict.reporting.paper_cells import Roles
+from infoconflict.reporting.paper_measures import read_measured
+from infoconflict.reporting.paper_tables import build_table, write_paper_table
+
+with job(snakemake) as run:
+    measured = read_measured(
+        [run.input.cells],
+        [run.input.costs],
+        confidence=run.spec["interval"],
+        role_swap=run.input.get("role_swap"),
+    )
+    table = build_table(int(run.cell["number"]), measured, Roles.from_spec(run.spec["roles"]))
+    write_paper_table(table, csv=run.output.csv, tex=run.output.tex, html=run.output.html)
