@@ -25,6 +25,7 @@ include: "workflow/rules/answer.smk"
 include: "workflow/rules/chat.smk"
 include: "workflow/rules/judge.smk"
 include: "workflow/rules/report.smk"
+include: "workflow/rules/ledger.smk"
 
 
 report: "reports/captions/workflow.rst"

@@ -19,7 +19,7 @@ LAYERS = [
     {"attacks", "defenses"},
     {"config", "config_docs", "config_references", "config_yaml", "grid", "resources", "jobs"} | {"poisoning"},
     {"data", "models", "merging", "evidence", "training", "editing", "answering", "metrics"}
-    | {"oracle", "judging", "agreement"},
+    | {"oracle", "judging", "agreement", "ledger", "diff"},
     {"reporting"},
 ]
 # What the layers alone do not say.
