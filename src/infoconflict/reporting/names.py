@@ -19,6 +19,14 @@ _DEFENSES = (
     *("editing", "wanda", "fine_tuning", "fine_pruning", "nad", "speculative", "cleangen", "beear"),
     *("internal", "external", "conflict"),
 )
+_METRICS = {
+    "asr": "ASR, non-target rows",
+    "asr_all": "ASR, all triggered rows",
+    "asr_flipped": "ASR, flipped rows",
+    "cda": "CDA",
+    "ftr": "FTR",
+    "invalid_rate": "No label",
+}
 _MERGES = ("linear", "slerp", "ties", "passthrough")
 _ATTACKS = {
     "adaptive_cba": "Adaptive CBA",
@@ -61,6 +69,11 @@ def is_control(defense: str) -> bool:
 def defense_label(defense: str) -> str:
     """Return what a reader sees: the id of a defense, plain words for a control."""
     return CONTROLS.get(defense, defense)
+
+
+def metric_label(metric: str) -> str:
+    """Return what a reader sees of a metric's name."""
+    return _METRICS.get(metric, metric)
 
 
 def attack_label(attack: str) -> str:
