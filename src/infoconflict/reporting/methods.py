@@ -118,7 +118,7 @@ def _shown(card: MethodCard, section: str) -> Html:
             simple_table("Options with the values of this run.", ["Option", "Value", "Meaning and source"], rows)
         )
     # The name of what a sentence is about is enough to find it; the first sentence says what it is.
-    sentence = re.split(r"(?<=[.:])\s", first, maxsplit=1)[0]
+    sentence = re.split(r"(?<=[.])(?<!al\.)\s", first, maxsplit=1)[0]
     return details(f"{label} – {_plain(sentence)}", *body, class_="method")  # noqa: RUF001 an en dash
 
 

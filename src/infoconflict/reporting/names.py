@@ -1,6 +1,13 @@
 """What is drawn and tabulated, under which name and in which order; nothing heavy is imported here."""
 
 FIGURES = ("defenses", "tradeoff", "merges", "choice_of_t")
+FIGURE_QUESTIONS = {
+    "defenses": "What does each defence leave of the backdoor, and of the task?",
+    "tradeoff": "How much clean accuracy does removing the backdoor cost as t grows?",
+    "merges": "Which merge method removes most, at a fixed and at a chosen t?",
+    "choice_of_t": "Can a defender see which t is right?",
+}
+"""The title of each figure is the one question that it answers."""
 FIGURE_FORMATS = ("pdf", "png")
 TABLES = ("main", "grid", "readings", "ftr", "merges", "choice_of_t", "judges", "generation", "costs", "excluded")
 TABLE_FORMATS = ("csv", "tex")

@@ -5,7 +5,6 @@ import io
 import statistics
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,42 +13,21 @@ from PIL import Image
 from infoconflict.files import read_jsonl
 from infoconflict.metrics import CellFile
 from infoconflict.reporting.html import Html, Link, details, html_table, join, simple_table, tag
-from infoconflict.reporting.names import CONTROLS, attack_label, defense_label
+from infoconflict.reporting.names import CONTROLS, FIGURE_QUESTIONS, attack_label, defense_label
 from infoconflict.reporting.page_words import both_rates, case_name, has_rates, signed, soft_brackets, table_of
 from infoconflict.reporting.results import AutoChoice, Case, Measure, Measures, Results
 from infoconflict.reporting.tables import percent
 from infoconflict.reporting.verdicts import headline_defense
 
-
-@dataclass(frozen=True)
-class _Question:
-    """What a figure answers, and how to read it."""
-
-    question: str
-    answer: str
-
-
 _FIGURES = {
-    "defenses": _Question(
-        "What does each defence leave of the backdoor, and of the task?",
-        "Attack success and clean accuracy of each defence; controls below the line. The dashed line is the clean-tuned "
-        "model: an honest model of the same size on the same rows, which a good defence comes close to.",
-    ),
-    "tradeoff": _Question(
-        "How much clean accuracy does removing the backdoor cost?",
-        "Each point is a merge at one t, with intervals in both directions. A good merge moves left without moving down. "
-        "The ring marks the t that was chosen from the clean share alone.",
-    ),
-    "merges": _Question(
-        "Which merge method removes most?",
-        "Merge methods at t = 0.5 and at the t chosen from the clean share. The paper does not print its t; the released "
-        "settings of its successor use 0.5.",
-    ),
-    "choice_of_t": _Question(
-        "Can a defender see which t is right?",
-        "What a defender cannot see (attack success, clean accuracy on test rows) and the one thing that the choice may "
-        "use (accuracy on held-out clean rows, grey, with its interval as a band).",
-    ),
+    "defenses": "Attack success and clean accuracy of each defence; controls below the line. The dashed line is the "
+    "clean-tuned model: an honest model of the same size on the same rows, which a good defence comes close to.",
+    "tradeoff": "Each point is a merge at one t, with intervals in both directions. A good merge moves left without "
+    "moving down. The ring marks the t that was chosen from the clean share alone.",
+    "merges": "Merge methods at t = 0.5 and at the t chosen from the clean share. The paper does not print its t; the "
+    "released settings of its successor use 0.5.",
+    "choice_of_t": "What a defender cannot see (attack success, clean accuracy on test rows) and the one thing that "
+    "the choice may use (accuracy on held-out clean rows, grey, with its interval as a band).",
 }
 _STATUSES = ("ok", "no_keywords", "label_leak", "garbled", "empty", "failed")
 _RULES = {
@@ -61,17 +39,16 @@ def _figure(figures_dir: Path, case: Case, name: str) -> Html | None:
     path = figures_dir.joinpath(*case, f"{name}.png")
     if not path.exists():
         return None
-    shown = _FIGURES[name]
     data, width, height = _compact_png(path)
     picture = tag(
         "img",
         src=f"data:image/png;base64,{base64.b64encode(data).decode()}",
-        alt=f"{name.replace('_', ' ')}, {case_name(case)}. {shown.answer} The tables give the same numbers.",
+        alt=f"{FIGURE_QUESTIONS[name]} {case_name(case)}. {_FIGURES[name]} The tables give the same numbers.",
         width=str(width // 2),
         height=str(height // 2),
     )
     box = tag("div", picture, tabindex="0")
-    return tag("figure", tag("h3", shown.question), box, tag("figcaption", shown.answer))
+    return tag("figure", box, tag("figcaption", _FIGURES[name]))
 
 
 def _compact_png(path: Path) -> tuple[bytes, int, int]:

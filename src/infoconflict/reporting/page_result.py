@@ -23,12 +23,12 @@ def claims_table(results: Results, config: Mapping[str, Any], goals: Goals | Non
             "tr",
             tag("th", claim.dataset, scope="row"),
             tag("td", claim.claim, class_="claim"),
+            tag("td", verdict_mark(claim.support)),
             tag("td", soft_brackets(claim.measured), class_="claim"),
-            tag("td", verdict_mark(claim.support), class_="nowrap"),
         )
         for claim in claims_of(results, config, goals)
     ]
-    titles = ("Data set", "The paper's claim", "Measured here", "This run")
+    titles = ("Data set", "The paper's claim", "This run", "Measured")
     head = tag("tr", *(tag("th", name, scope="col") for name in titles))
     text = caption(
         "Counts are pooled over the cases of a data set. “Not certain”: the interval of the difference reaches over the limit."

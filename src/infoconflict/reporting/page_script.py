@@ -43,15 +43,19 @@ const el = (name, attributes = {}, ...children) => {
 };
 const nameOf = (card) => `${texts[cards[card][0]]} ${texts[cards[card][1]]}`.trim();
 const linkTo = (card, text) => el("a", {href: `#card-${card}`}, text ?? nameOf(card));
-const grid = (head, rows, label) => el("div", {class: "scroll", tabindex: "0"}, el("table", {},
+const grid = (head, rows, label, numbers = []) => el("div", {class: "scroll", tabindex: "0"}, el("table", {},
   label ? el("caption", {}, el("span", {}, label)) : null,
-  el("thead", {}, el("tr", {}, ...head.map((text) => el("th", {scope: "col"}, text)))),
-  el("tbody", {}, ...rows.map((row) => el("tr", {}, ...row.map((part) => el("td", {}, part)))))));
+  el("thead", {}, el("tr", {}, ...head.map((text, place) =>
+    el("th", numbers.includes(place) ? {scope: "col", class: "number"} : {scope: "col"}, text)))),
+  el("tbody", {}, ...rows.map((row) => el("tr", {}, ...row.map((part, place) =>
+    el("td", numbers.includes(place) ? {class: "number"} : {}, part)))))));
 const list = (rows) => el("dl", {class: "facts"}, ...rows.flatMap(([name, value]) => [el("dt", {}, name), el("dd", {}, value)]));
 const code = (text) => el("code", {class: "digest"}, text);
 const units = {
   seconds: (x) => ["Time", x < 120 ? `${x} s` : `${(x / 60).toFixed(1)} min`],
   peak_memory_bytes: (x) => ["Peak memory", `${(x / 2 ** 30).toFixed(2)} GiB`],
+  device: (x) => ["Device", x],
+  tokens: (x) => ["Tokens", x],
   peak_gpu_memory_bytes: (x) => ["Peak memory on a GPU", `${(x / 2 ** 30).toFixed(2)} GiB`],
   stored_bytes: (x) => ["Stored", `${(x / 2 ** 20).toFixed(2)} MiB`],
 };
@@ -62,12 +66,12 @@ function showCell(number) {
     const rates = [];
     for (let n = 0; n < counts.length; n += 3) {
       const [name, hits, total] = [texts[counts[n]], counts[n + 1], counts[n + 2]];
-      rates.push([name, String(hits), String(total), total ? `${(100 * hits / total).toFixed(1)} %` : "\u2013"]);
+      rates.push([name, String(hits), String(total), total ? `${(100 * hits / total).toFixed(1)}\u00a0%` : "\u2013"]);
     }
     const answers = pairs(cards[card][4]).find(([name]) => name === "answers");
     return el("section", {},
-      el("p", {}, "Answers, counted by stage ", linkTo(card), "; SHA-256 ", code(answers ? answers[1] : "")),
-      rates.length ? grid(["Count", "Rows that count", "Of", "Share"], rates) : null,
+      el("p", {}, "Answers, counted by stage ", linkTo(card), "; digest ", code(answers ? answers[1] : "")),
+      rates.length ? grid(["Count", "Rows", "Of", "Share"], rates, null, [1, 2, 3]) : null,
       rows.length ? grid(["Row", "Asked", "Gold", "Answer", "Scores or text"], rows.map((row) => row.map((text) => texts[text])),
         "The first rows of each kind.") : null);
   });
@@ -81,7 +85,7 @@ function showCard(number) {
     const [name, maker, digest] = [texts[inputs[n]], inputs[n + 1], inputs[n + 2]];
     read.push([name, maker >= 0 ? linkTo(maker) : el("span", {}, "a source: ", code(texts[digest]))]);
   }
-  const spent = pairs(cost).map(([name, value]) => units[name] ? units[name](Number(value)) : [name, value]);
+  const spent = pairs(cost).map(([name, value]) => units[name] ? units[name](value) : [name, value]);
   const heading = (text) => el("h3", {}, text);
   const parts = [
     heading("Read"), read.length ? list(read) : el("p", {}, "No file: this is where the chain begins."),

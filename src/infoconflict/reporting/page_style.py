@@ -100,6 +100,10 @@ dialog h2 { margin: 0; padding: 0; border: 0; font-size: 1.1rem; overflow-wrap: 
 dialog header p { margin: .3rem 0; }
 dialog button { font: inherit; font-size: .9rem; margin-right: .5rem; padding: .15rem .8rem; cursor: pointer; color: var(--ink);
   background: var(--panel); border: 1px solid var(--line); border-radius: .3rem; }
+dialog a { overflow-wrap: anywhere; }
+dialog td { white-space: nowrap; }
+dialog td:last-child { white-space: normal; min-width: 11rem; }
+dialog td.number { white-space: nowrap; min-width: 0; }
 dialog .digest { white-space: normal; overflow-wrap: anywhere; display: inline; }
 .facts { display: grid; grid-template-columns: minmax(6rem, auto) 1fr; gap: .15rem 1rem; font-size: .9rem; max-width: none; }
 .facts dt { margin: 0; font-weight: 400; color: var(--soft); }
@@ -113,6 +117,13 @@ footer { margin-top: 3rem; padding-top: .8rem; border-top: 1px solid var(--line)
   .nowrap { white-space: normal; }
   th, td { padding-right: .7rem; }
   .tiles { grid-template-columns: 1fr; gap: .5rem; }
+  .facts { grid-template-columns: 1fr; gap: 0; }
+  .facts dd { margin-bottom: .4rem; }
+  #table-claims thead { display: none; }
+  #table-claims, #table-claims :is(caption, tbody, tr, th, td) { display: block; }
+  #table-claims tr { border-bottom: 1px solid var(--line); padding: .5rem 0; }
+  #table-claims :is(th, td) { border: 0; padding: 0; }
+  #table-claims th { color: var(--soft); font-size: .82rem; }
 }
 @media print {
   :root {
