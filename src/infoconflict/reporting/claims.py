@@ -154,7 +154,7 @@ def _within(results: Results, dataset: str, claim: str, pooled: _Pooled, limit: 
     rates = [_counted(rate, results.confidence) for rate in (pooled.first, pooled.second)]
     signed = [f"{100 * one:+.1f}".replace("-", "\N{MINUS SIGN}") for one in (value, low, high)]
     cases = f"{pooled.n_cases} case{'s' if pooled.n_cases > 1 else ''}"
-    measured = f"{words.format(*rates)}: {signed[0]} points [{signed[1]}, {signed[2]}], {cases}"
+    measured = f"{signed[0]} points [{signed[1]}, {signed[2]}]: {words.format(*rates)}; {cases}"
     return Claim(dataset=dataset, claim=claim, measured=measured, support=support)
 
 

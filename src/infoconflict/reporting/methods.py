@@ -78,12 +78,9 @@ def _said(section: str, method: str, path: Path) -> tuple[tuple[str, ...], dict[
         found = known[section].METHODS[method]
         one = attacks.load(method) if isinstance(found, str) else found
         options = field_texts(one)
-        docs += [ast.get_docstring(node) or "" for node in tree.body if _is_class(node, one.__name__)]
+        classes = [node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == one.__name__]
+        docs += [ast.get_docstring(node) or "" for node in classes]
     return tuple(part for doc in docs for part in _paragraphs(doc)), options
-
-
-def _is_class(node: ast.stmt, name: str) -> bool:
-    return isinstance(node, ast.ClassDef) and node.name == name
 
 
 def _paragraphs(doc: str) -> Iterator[str]:

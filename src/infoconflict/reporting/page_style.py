@@ -101,9 +101,7 @@ dialog header p { margin: .3rem 0; }
 dialog button { font: inherit; font-size: .9rem; margin-right: .5rem; padding: .15rem .8rem; cursor: pointer; color: var(--ink);
   background: var(--panel); border: 1px solid var(--line); border-radius: .3rem; }
 dialog a { overflow-wrap: anywhere; }
-dialog td { white-space: nowrap; }
-dialog td:last-child { white-space: normal; min-width: 11rem; }
-dialog td.number { white-space: nowrap; min-width: 0; }
+dialog td:last-child:not(.number) { min-width: 11rem; }
 dialog .digest { white-space: normal; overflow-wrap: anywhere; display: inline; }
 .facts { display: grid; grid-template-columns: minmax(6rem, auto) 1fr; gap: .15rem 1rem; font-size: .9rem; max-width: none; }
 .facts dt { margin: 0; font-weight: 400; color: var(--soft); }
@@ -123,6 +121,7 @@ footer { margin-top: 3rem; padding-top: .8rem; border-top: 1px solid var(--line)
   #table-claims, #table-claims :is(caption, tbody, tr, th, td) { display: block; }
   #table-claims tr { border-bottom: 1px solid var(--line); padding: .5rem 0; }
   #table-claims :is(th, td) { border: 0; padding: 0; }
+  #table-claims .interval { display: inline; }
   #table-claims th { color: var(--soft); font-size: .82rem; }
 }
 @media print {

@@ -4,6 +4,7 @@ A cell leads to its answers (counts, first rows, digest), these to their card, a
 the sources. A grid may have ten thousand cards, so texts stand once and are named by number.
 """
 
+import itertools
 import json
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -18,6 +19,9 @@ from infoconflict.reporting.names import CONTROLS, attack_label, defense_label, 
 from infoconflict.reporting.tables import Column, Row
 
 Cards = Sequence[Mapping[str, Any]]
+Place = frozenset[tuple[str, str]]
+"""A cell as its names and values."""
+_MOST_COMPARED = 100
 _ROWS_SHOWN = 2
 _LONGEST = 240
 _LONGEST_DETAILS = 600
@@ -29,6 +33,7 @@ class Provenance:
 
     def __init__(self, cards: Cards, answers: Iterable[CellFile] = (), cells_csv: PathLike | None = None) -> None:
         self.cards = cards
+        self.places = [_place(card) for card in cards]
         self.makers = _makers(cards)
         self.texts: dict[str, int] = {}
         self.cells = self._cells()
@@ -100,13 +105,17 @@ class Provenance:
 
     def _maker(self, digest: str, reader: int) -> int:
         """Return which card wrote an input; where several wrote the same bytes, the one whose cell is most alike."""
-        cell = set(map(str, (self.cards[reader].get("cell") or {}).items()))
-        others = [maker for maker in self.makers.get(digest, ()) if maker != reader]
-        return max(
-            others,
-            key=lambda maker: len(cell & set(map(str, (self.cards[maker].get("cell") or {}).items()))),
-            default=-1,
-        )
+        makers = self.makers.get(digest, {})
+        cell = self.places[reader]
+        # What is above a cell mostly has some of its names and no other. A few lookups, where thousands may share the bytes.
+        for size in range(len(cell), -1, -1):
+            for part in itertools.combinations(sorted(cell), size):
+                if (maker := makers.get(frozenset(part), reader)) != reader:
+                    return maker
+        others = [
+            (place, maker) for place, maker in itertools.islice(makers.items(), _MOST_COMPARED) if maker != reader
+        ]
+        return max(others, key=lambda other: len(cell & other[0]), default=(cell, -1))[1]
 
     def _cell(self, name: str, numbers: Sequence[int]) -> list[Any]:
         """Return a title, and for each seed its card, counts, and for the first one some rows."""
@@ -178,11 +187,16 @@ def _title(cell: Mapping[str, Any]) -> str:
     return f"{shown}: {attack_label(str(cell['attack']))} on {cell['dataset']} with {cell['model']}"
 
 
-def _makers(cards: Cards) -> dict[str, list[int]]:
-    found: dict[str, list[int]] = defaultdict(list)
+def _place(card: Mapping[str, Any]) -> Place:
+    return frozenset((name, str(value)) for name, value in (card.get("cell") or {}).items())
+
+
+def _makers(cards: Cards) -> dict[str, dict[Place, int]]:
+    """Return, for each digest, the cards that wrote it by their cells."""
+    found: dict[str, dict[Place, int]] = defaultdict(dict)
     for number, card in enumerate(cards):
         for digest in (card.get("outputs") or {}).values():
-            found[str(digest)].append(number)
+            found[str(digest)].setdefault(_place(card), number)
     return found
 
 
