@@ -39,11 +39,12 @@ from infoconflict.config_errors import Location, Problem, problems_of, sentence,
 from infoconflict.config_references import broken_references
 from infoconflict.config_yaml import read_yaml
 from infoconflict.defenses.base import Defense
-from infoconflict.entries import Count, Entry, Line
+from infoconflict.entries import Count, Entry, Line, once
 from infoconflict.errors import UserError, did_you_mean
 from infoconflict.files import PathLike
 from infoconflict.judges import EmbeddingJudge, Judge, JudgeEntry, PatternJudge, PayloadJudgeEntry
 from infoconflict.providers import ProviderEntry
+from infoconflict.tunings import Training
 
 ID_PATTERN = r"^(?!control_)[a-z0-9][a-z0-9_-]{0,31}$"
 CONTROL_PREFIX = "control_"
@@ -91,13 +92,6 @@ def spec_of(entry: BaseModel) -> dict[str, Any]:
     return spec
 
 
-def _once(values: list[Any]) -> list[Any]:
-    for value, count in Counter(values).items():
-        if count > 1:
-            raise ValueError(f"holds {shown(value)} more than once; keep one")
-    return values
-
-
 def _repo(value: str) -> str:
     if not re.fullmatch(r"[\w-][\w.-]*(/[\w-][\w.-]*)?", value):
         raise ValueError(f"{shown(value)} is not a name on the hub; write owner/name")
@@ -115,10 +109,10 @@ Seed = Annotated[int, Field(ge=0, lt=2**32)]
 Share = Annotated[float, Field(gt=0, le=1)]
 InnerShare = Annotated[float, Field(gt=0, lt=1)]
 Weight = Annotated[float, Field(ge=0, le=1)]
-Weights = Annotated[list[Weight], Field(min_length=1), AfterValidator(_once)]
+Weights = Annotated[list[Weight], Field(min_length=1), AfterValidator(once)]
 Repo = Annotated[str, AfterValidator(_repo)]
-Ids = Annotated[list[str], AfterValidator(_once)]
-SomeIds = Annotated[list[str], Field(min_length=1), AfterValidator(_once)]
+Ids = Annotated[list[str], AfterValidator(once)]
+SomeIds = Annotated[list[str], Field(min_length=1), AfterValidator(once)]
 
 
 # --- the grid ---------------------------------------------------------------------------------------------------------
@@ -243,7 +237,7 @@ class Dataset(Entry):
     """What is asked: a choice among labels."""
     instruction: Line
     """What the model is asked about each text; first line of the prompt."""
-    labels: Annotated[list[Line], Field(min_length=2), AfterValidator(_once)]
+    labels: Annotated[list[Line], Field(min_length=2), AfterValidator(once)]
     """The answers to choose from, as the model writes them."""
     max_words: Count | None = None
     """Rows with more words are left out; null: none are. Ours."""
@@ -474,45 +468,6 @@ else:
 # --- training ---------------------------------------------------------------------------------------------------------
 
 
-class Lora(Entry):
-    """Low-rank adaptation (Hu et al. 2021, arXiv:2106.09685)."""
-
-    rank: Count = 64
-    """Rank of the update. CBA's and Lethe's code."""
-    alpha: Annotated[float, Field(gt=0)] = 16
-    """The update is scaled by alpha / rank. CBA's and Lethe's code."""
-    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
-    """Share of the adapter's inputs dropped in training. CBA's and Lethe's code."""
-    targets: Line | Annotated[list[Line], Field(min_length=1), AfterValidator(_once)] = "all-linear"
-    """Modules that get an update: `all-linear` (all but the output head) or names as peft takes them. CBA's and Lethe's
-    code."""
-
-
-class Training(Entry):
-    """How a model is tuned; the loss counts the answer's tokens only."""
-
-    epochs: Annotated[float, Field(gt=0)] = 4
-    """Passes over the rows. CBA's and Lethe's code."""
-    batch_size: Count = 16
-    """Rows per update, however many fit on the device at once. Ours; CBA's code has 512, Lethe's 128."""
-    learning_rate: Annotated[float, Field(gt=0)] = 2e-4
-    """Highest learning rate of AdamW. Paper, A.2."""
-    method: Literal["lora", "full"] = "lora"
-    """`lora` trains an adapter (keys under `lora`), `full` all weights. Paper, section 3.3."""
-    lora: Lora = Lora()
-    """Settings of the adapter."""
-    warmup_ratio: Annotated[float, Field(ge=0, lt=1)] = 0.03
-    """Share of the updates in which the rate rises linearly. CBA's and Lethe's code."""
-    schedule: Literal["constant", "linear", "cosine"] = "constant"
-    """The rate after the warm-up: kept, or falling to 0. CBA's and Lethe's code."""
-    weight_decay: Annotated[float, Field(ge=0)] = 0.0
-    """Weight decay of AdamW. CBA's code."""
-    max_grad_norm: Annotated[float, Field(gt=0)] = 1.0
-    """Gradients with a greater norm are scaled down to it. Ours; CBA's and Lethe's code have 0.3."""
-    beta2: Annotated[float, Field(gt=0, lt=1)] = 0.999
-    """Second moment's decay of AdamW. CBA's and Lethe's code."""
-
-
 class BackdooredTraining(Training):
     """How the backdoored model is tuned, and the clean-tuned model that it is compared with."""
 
@@ -669,7 +624,8 @@ if TYPE_CHECKING:
     DefenseEntry = Defense | PlannedDefense
 else:
     DefenseEntry = Annotated[
-        functools.reduce(operator.or_, [*defenses.METHODS.values(), PlannedDefense]), Field(discriminator="method")
+        functools.reduce(operator.or_, [*map(defenses.load, defenses.METHODS), PlannedDefense]),
+        Field(discriminator="method"),
     ]
 
 
@@ -749,7 +705,7 @@ class Config(Entry):
 
     name: Line
     """Name of the experiment; heads the report."""
-    seeds: Annotated[list[Seed], Field(min_length=1), AfterValidator(_once)] = [0]
+    seeds: Annotated[list[Seed], Field(min_length=1), AfterValidator(once)] = [0]
     """Every random choice of a cell follows from its seed; a cell is run once per seed. Ours."""
     grid: GridOptions
     """What is crossed with what."""

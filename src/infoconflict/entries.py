@@ -1,6 +1,7 @@
 """What every part of a config is made of; methods whose options hold such parts build on it, too."""
 
-from typing import Annotated, ClassVar
+from collections import Counter
+from typing import Annotated, Any, ClassVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
@@ -20,6 +21,14 @@ def _line(value: str) -> str:
     if not value.strip() or value != value.strip() or any(mark in value for mark in "\n\r\0"):
         raise ValueError(f"{shown(value)} is not one line of text without spaces around it; correct it")
     return value
+
+
+def once(values: list[Any]) -> list[Any]:
+    """Return the list as it is; a value that stands in it twice is an error."""
+    for value, count in Counter(values).items():
+        if count > 1:
+            raise ValueError(f"holds {shown(value)} more than once; keep one")
+    return values
 
 
 Count = Annotated[int, Field(ge=1)]

@@ -102,6 +102,8 @@ def _why_not(config: Config, model: str, dataset: str, attack: str, defense: str
     defense_entry = config.defenses[defense]
     if isinstance(defense_entry, PlannedDefense):
         return f"the defense {defense_entry.method} arrives with a later version"
+    if dataset_entry.task not in defense_entry.tasks:
+        return f"the defense {defense} is for {' and '.join(defense_entry.tasks)}, the data set {dataset} for {dataset_entry.task}"
     if isinstance(attack_entry, Attack) and dataset not in attack_entry.target_labels:
         return f"the attack {attack} has no target label for the data set {dataset}"
     if dataset_entry.task == "chat":

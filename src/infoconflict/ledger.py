@@ -25,7 +25,7 @@ LARGE_RUN_HOURS = 24
 """From so many predicted hours on, a run says what it will cost before it starts. Ours."""
 
 _WHOLE_MODEL = ("prepare_model",)
-_TUNES = ("train_", "tune_")
+_TUNES = ("train_", "tune_", "repair_")
 _IN_MAIN_MEMORY = ("prepare_model", "merge_models", "subtract_conflict", "compare_conflicts")
 _STORES_CHANGE = ("train_", "tune_", "edit_", "subtract_", "repair_")
 

@@ -59,6 +59,8 @@ NEEDS: dict[str, Need] = {
     "sweep_merge": Need(copies=4, minutes=45, minutes_per_billion=90),
     # mergekit reads and writes tensor by tensor; the two models are made dense one after the other.
     "merge_models": Need(copies=3, minutes=15, minutes_per_billion=15),
+    # The suspect model, what it is tuned or compared with, and a copy of what changes.
+    "repair_model": Need(copies=4, minutes=90, minutes_per_billion=90),
     "collect_evidence": Need(copies=2, minutes=60, minutes_per_billion=120),
     "answer": Need(copies=2, minutes=30, minutes_per_billion=30),
     # Token by token: the longest replies make the time.

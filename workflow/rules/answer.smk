@@ -19,6 +19,8 @@ def answer_inputs(w):
         found = {
             "merged": "results/merged/{model}/{dataset}/{attack}/{merge}/s{seed}/model".format(**cell, merge=merge)
         }
+    if repairs_weights(w.defense):
+        found["repair"] = "results/repaired/{model}/{dataset}/{attack}/{defense}/s{seed}/repair".format(**cell)
     if evidence := getattr(defense, "evidence", None):
         found["evidence_clean"], found["evidence_triggered"] = evidence_of(w, evidence)
     return found
@@ -49,6 +51,8 @@ def answer_spec(w):
                     "merge",
                     *(["choose_t"] if uses_auto_t(merge) else []),
                 ]
+            if repairs_weights(w.defense):
+                above += ["defense", *repair_settings(w)]
             if evidence := getattr(defense, "evidence", None):
                 named.evidence = evidence
                 own.append("placement")

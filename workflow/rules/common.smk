@@ -8,6 +8,7 @@ from snakemake.exceptions import WorkflowError
 
 from infoconflict.config import load_config, spec_of
 from infoconflict.defenses import CONTROLS
+from infoconflict.defenses.base import WeightsDefense
 from infoconflict.errors import UserError
 from infoconflict.files import sha256_of_text
 from infoconflict.grid import build_grid
@@ -86,6 +87,17 @@ def backdoor_settings(w):
     if not is_edit(w.attack):
         return [*ATTACKED_SETTINGS, "later"]
     return [*ATTACK_SETTINGS, "statistics", *(["train_clean_tuned"] if tuned_base(w.attack) else [])]
+
+
+def repairs_weights(defense):
+    """Return whether a defense makes a repair of the suspect weights."""
+    return isinstance(CONFIG.defenses.get(defense), WeightsDefense)
+
+
+def repair_settings(w):
+    """Return the words for all settings above a repair but the defense's own."""
+    share = CONFIG.defenses[w.defense].clean_rows() == "clean_share"
+    return [*backdoor_settings(w), *(["clean_share"] if share else [])]
 
 
 def oracle_of(attack):
@@ -221,6 +233,8 @@ def settings_of(part, w):
                 "training_backdoored": tuning_settings(w),
                 "training_conflict": training_settings(CONFIG.training.conflict),
             }
+        case "defense":
+            return {"defense": spec_of(CONFIG.defenses[w.defense])}
         case "merge":
             return {"merge": spec_of(CONFIG.merges[w.merge])}
         case "swept_merge":
@@ -509,6 +523,8 @@ def all_cards():
         merge = getattr(CONFIG.defenses.get(cell.defense), "merge", None)
         if merge:
             cards.append(f"results/merged/{cell.model}/{data}/{attack}/{merge}/s{seed}/card.json")
+        if repairs_weights(cell.defense):
+            cards.append(path_of("repaired", cell, "card.json"))
         cards += later_cards(cell)
     cards += [sweep_path(cell, "card.json") for cell in sweep_cells()]
     cards += [str(Path(path).with_name("card.json")) for path in all_generation()]

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 MAX_NODES = 8192
 """Tokens that a batch may hold, prompts and replies together, padding included."""
-INPUTS = ("base", "change", "merged", "clean", "triggered", "partial")
+INPUTS = ("base", "change", "repair", "merged", "clean", "triggered", "partial")
 
 
 class Kept:

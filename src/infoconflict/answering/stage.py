@@ -35,7 +35,17 @@ def answer_cell(job: Job) -> None:
         max_nodes=int(job.machine.get("max_nodes", MAX_NODES)),
     )
     Answer.write(job.output.answers, answers)
-    names = ("base", "change", "merged", "clean", "triggered", "partial", "evidence_clean", "evidence_triggered")
+    names = (
+        "base",
+        "change",
+        "repair",
+        "merged",
+        "clean",
+        "triggered",
+        "partial",
+        "evidence_clean",
+        "evidence_triggered",
+    )
     job.card.write(
         job.output.card,
         inputs={name: job.input[name] for name in names if job.input.get(name)},

@@ -2,16 +2,43 @@
 
 from typing import ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict
+from infoconflict.entries import Entry
 
 
-class Defense(BaseModel):
+class Defense(Entry):
     """Options of a defense (its fields) and where it acts.
 
     A defense with a ``merge`` field answers with that merged model in place of the suspect one; one with an ``evidence``
-    field answers prompts that carry that evidence. None of them is given a trigger, a target label, or a poisoned row.
+    field answers prompts that carry that evidence. None of them is given a trigger, a target label, or a poisoned row,
+    unless its name ends in ``_oracle``.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
-
     acts_on: ClassVar[tuple[Literal["weights", "decoding", "prompt"], ...]] = ()
+    tasks: ClassVar[tuple[str, ...]] = ("classification", "chat")
+    """Kinds of data sets that it is for."""
+
+    def clean_rows(self) -> Literal["clean_share", "all"]:
+        """Return which clean rows it is given: the defender's share, or (as an upper bound) the whole training split."""
+        return "clean_share"
+
+
+class WeightsDefense(Defense):
+    """A defense that repairs the suspect weights.
+
+    Its file has a function ``repair(suspect, options)`` (:mod:`infoconflict.repairing.stage`) that returns the steps which
+    turn the suspect model into the repaired one (:mod:`infoconflict.models.repairs`).
+    """
+
+    acts_on: ClassVar[tuple[Literal["weights", "decoding", "prompt"], ...]] = ("weights",)
+
+
+class DecodingDefense(Defense):
+    """A defense that changes how the suspect model is decoded, beside a reference model (the conflict model)."""
+
+    acts_on: ClassVar[tuple[Literal["weights", "decoding", "prompt"], ...]] = ("decoding",)
+
+
+class PromptDefense(Defense):
+    """A defense that changes what the suspect model is asked."""
+
+    acts_on: ClassVar[tuple[Literal["weights", "decoding", "prompt"], ...]] = ("prompt",)

@@ -75,8 +75,7 @@ def _said(section: str, method: str, path: Path) -> tuple[tuple[str, ...], dict[
     options: dict[str, str] = {}
     known: dict[str, Any] = {"attacks": attacks, "defenses": defenses}
     if section in known and method in known[section].METHODS:
-        found = known[section].METHODS[method]
-        one = attacks.load(method) if isinstance(found, str) else found
+        one = known[section].load(method)
         options = field_texts(one)
         classes = [node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == one.__name__]
         docs += [ast.get_docstring(node) or "" for node in classes]

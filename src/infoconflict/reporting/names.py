@@ -53,7 +53,15 @@ _STAGES = (
     *("poison_train", "poison_test"),
     *("train_backdoored", "train_attacked", "tune_victim", "draw_attacker_share", "train_attacker_conflict"),
     *("subtract_conflict", "compare_conflicts"),
-    *("train_clean_tuned", "train_conflict", "collect_statistics", "edit_model", "choose_t", "merge_models"),
+    *(
+        "train_clean_tuned",
+        "train_conflict",
+        "collect_statistics",
+        "edit_model",
+        "choose_t",
+        "merge_models",
+        "repair_model",
+    ),
     *(
         "collect_evidence_clean",
         "collect_evidence_triggered",

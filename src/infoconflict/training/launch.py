@@ -31,6 +31,7 @@ class Request:
     scratch: str
     digest: str
     start_dir: str | None = None
+    start_repair: str | None = None
     precision: str = "auto"
     quantization: str = "none"
     max_nodes: int = Machine.max_nodes
@@ -84,6 +85,7 @@ def train_request(request: Request, workers: Workers, device: Any = None) -> dic
     return train(
         base_dir=request.base_dir,
         start_dir=request.start_dir,
+        start_repair=request.start_repair,
         examples=examples,
         settings=TrainingSettings.from_spec(request.settings),
         seed=request.seed,

@@ -24,6 +24,7 @@ from infoconflict.files import PathLike, whole_directory, write_jsonl
 from infoconflict.models.changes import FULL_CHANGE
 from infoconflict.models.loading import context_length, default_device, load_base, load_changed, load_tokenizer
 from infoconflict.models.parts import blocks
+from infoconflict.models.repairs import apply_repair
 from infoconflict.packing import build_prefix_tree, pack
 from infoconflict.progress import say
 from infoconflict.records import Conversation, Example
@@ -181,6 +182,7 @@ def train(
     *,
     base_dir: PathLike,
     start_dir: PathLike | None = None,
+    start_repair: PathLike | None = None,
     examples: Sequence[Example] | Sequence[Conversation],
     settings: TrainingSettings,
     seed: int,
@@ -196,7 +198,8 @@ def train(
     """Tune a base on examples or conversations and store the change alone.
 
     Writes a PEFT adapter (or, for full fine-tuning, the changed tensors) to ``out_dir`` and one JSON object per update to
-    ``losses_path``. ``start_dir`` is a change to start from, folded into the base: an adapter is then what is added to that.
+    ``losses_path``. ``start_dir`` is a change to start from, folded into the base, and ``start_repair`` a repair that is then
+    applied: an adapter is what is added to that.
     Continues from ``checkpoints`` where an earlier run of the same digest was stopped.
 
     Returns
@@ -211,6 +214,8 @@ def train(
     """
     machine, workers, device = machine or Machine(), workers or Workers(), device or default_device()
     model = load_start(base_dir, start_dir, device=device, precision=precision, quantization=quantization)
+    if start_repair is not None:
+        apply_repair(model, base_dir, start_repair)
     rows = tokenize_rows(load_tokenizer(base_dir), examples, max_tokens=context_length(model))
     model, wrapped = prepare_model(model, settings, seed=seed, machine=machine, quantized=quantization != "none")
     layers = None
