@@ -10,6 +10,7 @@ MAKEFLAGS += --no-print-directory
 # What a user may set: `make demo CORES=8`, `make demo ARGS="--configfile config/paper.yaml -n"`.
 CORES ?= 2
 ARGS ?=
+RUN ?=
 PYTEST ?=
 
 VENV := .venv
@@ -35,6 +36,14 @@ help: ## list the targets
 demo: $(INSTALLED) ## the default config from poison to report, then a summary table
 	@$(BIN)/snakemake --cores $(CORES) --rerun-incomplete $(ARGS)
 	@$(SUMMARY)
+
+.PHONY: ledger
+ledger: $(INSTALLED) ## what the config is predicted to cost, and has cost: make ledger ARGS="--configfile config/paper.yaml"
+	@$(BIN)/snakemake ledger --cores 1 --quiet all $(ARGS)
+
+.PHONY: diff
+diff: $(INSTALLED) ## which cells changed since an earlier run, and why: make diff RUN=folder
+	@$(BIN)/python -m infoconflict.diff "$(or $(RUN),$(error say which run, as in: make diff RUN=folder))"
 
 # ---- checks ----------------------------------------------------------------------------------------------------------
 

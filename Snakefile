@@ -29,6 +29,7 @@ include: "workflow/rules/judge.smk"
 include: "workflow/rules/report.smk"
 include: "workflow/rules/experiments.smk"
 include: "workflow/rules/paper.smk"
+include: "workflow/rules/ledger.smk"
 
 
 report: "reports/captions/workflow.rst"

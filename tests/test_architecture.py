@@ -15,11 +15,11 @@ PACKAGE = ROOT / "src/infoconflict"
 # From the ground up; a module imports from its own layer and from those below. A folder stands for all its modules.
 LAYERS = [
     {"errors", "files", "records", "prompts", "chat_prompts", "tokens", "packing", "packages", "progress", "cards"}
-    | {"lineage", "config_errors", "entries", "providers", "judges", "tunings"},
+    | {"lineage", "config_errors", "entries", "providers", "judges", "tunings", "field_texts"},
     {"attacks", "defenses"},
     {"config", "config_docs", "config_references", "config_yaml", "grid", "resources", "jobs"} | {"poisoning"},
     {"data", "models", "merging", "evidence", "training", "editing", "repairing", "answering", "metrics"}
-    | {"oracle", "judging", "agreement", "experiments"},
+    | {"oracle", "judging", "agreement", "experiments", "ledger", "diff"},
     {"reporting"},
 ]
 # What the layers alone do not say.

@@ -3,7 +3,8 @@
 import json
 from pathlib import Path
 
-from infoconflict.cards import Card, digest_of_input
+import infoconflict.files
+from infoconflict.cards import Card, digest_of_code, digest_of_input
 from infoconflict.files import sha256_of, write_json
 
 
@@ -39,3 +40,13 @@ def test_a_large_model_is_hashed_once(tmp_path: Path) -> None:
     assert digest_of_input(tmp_path / "model") == sha256_of(tmp_path / "model")
     write_json(tmp_path / "model.card.json", {"outputs": {"model": "recorded"}})
     assert digest_of_input(tmp_path / "model") == "recorded"
+
+
+def test_code_has_one_digest_wherever_it_lies(tmp_path: Path) -> None:
+    (tmp_path / "edited.py").write_text("a = 1\n")
+    own = infoconflict.files.__file__
+    before = digest_of_code([own, tmp_path / "edited.py"])
+    assert before == digest_of_code([tmp_path / "edited.py", own])
+    (tmp_path / "edited.py").write_text("a = 2\n")
+    assert digest_of_code([own, tmp_path / "edited.py"]) != before
+    assert digest_of_code([]) == ""

@@ -9,11 +9,11 @@ import platform
 import resource
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from infoconflict.files import PathLike, read_json, sha256_of, write_json
+from infoconflict.files import PathLike, read_json, sha256_of, sha256_of_text, write_json
 
 RELEVANT_PACKAGES = ("torch", "transformers", "peft", "mergekit", "datasets", "openai", "numpy", "infoconflict")
 
@@ -21,8 +21,12 @@ RELEVANT_PACKAGES = ("torch", "transformers", "peft", "mergekit", "datasets", "o
 class Card:
     """Start one at the beginning of a stage and :meth:`write` it as the last thing."""
 
-    def __init__(self, stage: str, *, cell: Mapping[str, Any], spec: Mapping[str, Any]) -> None:
+    def __init__(
+        self, stage: str, *, cell: Mapping[str, Any], spec: Mapping[str, Any], code: Iterable[PathLike] = ()
+    ) -> None:
         self.stage, self.cell, self.spec = stage, dict(cell), dict(spec)
+        # Now, not when the job ends: by then a file may have been edited.
+        self.code = digest_of_code(code)
         self.started = time.monotonic()
 
     def write(
@@ -42,6 +46,7 @@ class Card:
                 "stage": self.stage,
                 "cell": self.cell,
                 "spec": self.spec,
+                "code": self.code,
                 "inputs": {name: digest_of_input(file) for name, file in inputs.items()},
                 "outputs": {name: sha256_of(file) for name, file in outputs.items()},
                 "rows": dict(rows or {}),
@@ -66,6 +71,17 @@ def digest_of_input(file: PathLike) -> str:
     if path.is_dir() and card.exists():
         return str(next(iter(read_json(card)["outputs"].values())))
     return sha256_of(path)
+
+
+def digest_of_code(files: Iterable[PathLike]) -> str:
+    """Return one digest of a rule's package files, the same wherever the package lies; empty for none."""
+    package = Path(__file__).parent
+    lines = []
+    for file in files:
+        path = Path(file).resolve()
+        name = path.relative_to(package).as_posix() if path.is_relative_to(package) else path.name
+        lines.append(f"{name}\0{sha256_of(path)}\n")
+    return sha256_of_text("".join(sorted(lines))) if lines else ""
 
 
 def versions() -> dict[str, str]:

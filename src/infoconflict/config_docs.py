@@ -1,20 +1,17 @@
 """What the config's models say about themselves, for editors (JSON schema) and for readers (tables in a README)."""
 
-import ast
-import functools
 import inspect
-import itertools
 import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel
 from pydantic.json_schema import GenerateJsonSchema
 
 from infoconflict.config import ID_PATTERN, Config
 from infoconflict.errors import UserError
+from infoconflict.field_texts import field_texts
 from infoconflict.files import PathLike, write_text
 
 _MARKED = re.compile(r"(<!-- keys of ([\w =]+) -->\n).*?(<!-- end -->)", re.DOTALL)
@@ -26,7 +23,7 @@ class _WithDocs(GenerateJsonSchema):
     def model_schema(self, schema: Any) -> dict[str, Any]:
         """Return a model's schema with a description for each key."""
         result = super().model_schema(schema)
-        texts = _field_texts(schema["cls"])
+        texts = field_texts(schema["cls"])
         result["description"] = inspect.getdoc(schema["cls"]) or ""
         for name, field in schema["cls"].model_fields.items():
             if name in texts:
@@ -39,30 +36,6 @@ class _WithDocs(GenerateJsonSchema):
 def _is_kind(field: dict[str, Any]) -> bool:
     """Say whether a key only names the kind of its entry; the code gives no text to those."""
     return "const" in field and "description" not in field
-
-
-def _field_texts(model: type[BaseModel]) -> dict[str, str]:
-    """Return the strings under a model's fields; its own count before its ancestors'."""
-    texts: dict[str, str] = {}
-    for parent in reversed(model.__mro__):
-        if issubclass(parent, BaseModel) and parent is not BaseModel:
-            # Classes made at run time (an attack and its method) have no source of their own.
-            texts |= _texts_by_class(inspect.getfile(parent)).get(parent.__name__, {})
-    return texts
-
-
-@functools.cache
-def _texts_by_class(file: str) -> dict[str, dict[str, str]]:
-    """Return the string under each annotated name of each class in a source file."""
-    found: dict[str, dict[str, str]] = {}
-    for node in ast.parse(Path(file).read_text(encoding="utf-8")).body:
-        if isinstance(node, ast.ClassDef):
-            texts = found.setdefault(node.name, {})
-            for statement, following in itertools.pairwise(node.body):
-                match statement, following:
-                    case ast.AnnAssign(target=ast.Name(id=name)), ast.Expr(value=ast.Constant(value=str(text))):
-                        texts[name] = " ".join(text.split())
-    return found
 
 
 def schema() -> dict[str, Any]:

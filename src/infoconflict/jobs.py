@@ -21,14 +21,17 @@ class Job:
     resources, which decide none.
     """
 
-    def __init__(self, smk: Any) -> None:
+    def __init__(self, smk: Any, console: int | None = None) -> None:
         self.input, self.output = smk.input, smk.output
         self.spec: dict[str, Any] = json.loads(smk.params.spec)
         self.cell: dict[str, str] = {name: str(value) for name, value in smk.wildcards.items()}
         self.machine: dict[str, Any] = dict(smk.resources.items())
         self.threads: int = smk.threads
         self.log = str(smk.log[0])
-        self.card = Card(str(smk.rule), cell=self.cell, spec=self.spec)
+        self.console = console
+        code = getattr(smk.input, "code", ())
+        files = [code] if isinstance(code, str) else list(code)
+        self.card = Card(str(smk.rule), cell=self.cell, spec=self.spec, code=files)
 
     @property
     def seed(self) -> int:
@@ -38,6 +41,12 @@ class Job:
     def scratch(self, digest: str) -> Path:
         """Return the folder, outside all declared outputs, where this job keeps what a later run may continue."""
         return Path("scratch") / self.card.stage / digest
+
+    def tell(self, text: str) -> None:
+        """Write a text where the user watches the run, and to the log."""
+        say(text)
+        if self.console is not None:
+            os.write(self.console, f"{text}\n".encode())
 
     def use_threads(self) -> None:
         """Let torch use the threads that the job was given."""
@@ -57,7 +66,7 @@ def job(smk: Any) -> Iterator[Job]:
         os.dup2(stream.fileno(), 1)
         os.dup2(stream.fileno(), 2)
     try:
-        yield Job(smk)
+        yield Job(smk, console)
         sys.stdout.flush()
     except UserError as error:
         say(f"Error: {error}")

@@ -150,6 +150,10 @@ def mem_mb_of(stage: str, entry: ModelEntry | None, attempt: int = 1, *, method:
 
 def runtime_of(stage: str, entry: ModelEntry | None, attempt: int = 1) -> int:
     """Return the time limit of a job in minutes; the n-th attempt gets n times as much."""
+    return min(int(minutes_of(stage, 0 if entry is None else parameters_of(entry)) * attempt), LONGEST_MINUTES)
+
+
+def minutes_of(stage: str, parameters: float) -> float:
+    """Return the time limit of a stage's first attempt in minutes, for a model of so many weights (0: no model)."""
     need = NEEDS[stage]
-    billions = 0 if entry is None else parameters_of(entry) / 1e9
-    return min(int((need.minutes + need.minutes_per_billion * billions) * attempt), LONGEST_MINUTES)
+    return need.minutes + need.minutes_per_billion * parameters / 1e9

@@ -122,7 +122,7 @@ def make_run(
             "cell": cell,
             "spec": {"rows": 600},
             "inputs": {key: hashlib.sha256(key.encode()).hexdigest() for key in inputs},
-            "outputs": {name: digest},
+            "outputs": {"answers" if stage in ("answer", "sweep_merge") else name: digest},
             "rows": {"train": 600},
             "details": details or {},
             "versions": {"infoconflict": "0.1.0", "python": "3.11.7", "torch": "2.13.0", "transformers": "5.23.0"},

@@ -28,6 +28,7 @@ def report(run, **changes):
         "excluded": run.excluded,
         "chosen_t": run.chosen_t,
         "evidence_files": run.evidence,
+        "answers": run.answers,
     }
     path = run.root / "report" / "index.html"
     write_page(path, **(options | changes))
@@ -47,8 +48,14 @@ def big_page(big_run):
 
 def words(text):
     """What a reader sees, with plain spaces."""
-    text = re.sub(r"<(style|script)>.*?</\1>", " ", text, flags=re.DOTALL)
+    text = re.sub(r"<(style|script)\b[^>]*>.*?</\1>", " ", text, flags=re.DOTALL)
     return " ".join(html.unescape(re.sub(r"<[^>]*>", "", text)).split())
+
+
+def provenance_of(text):
+    """The document that the page's script reads."""
+    (found,) = re.findall(r'<script type="application/json" id="provenance-data">(.*?)</script>', text, flags=re.DOTALL)
+    return json.loads(found)
 
 
 class Balance(HTMLParser):
@@ -113,7 +120,11 @@ def test_generation_stands_beside_scores(page):
 def test_valid_and_self_contained(which, request):
     text = request.getfixturevalue(which)
     parser = check(text)
-    assert all(link.startswith("#") and link[1:] in parser.ids for link in parser.links)
+    assert all(link.startswith("#") for link in parser.links)
+    data = provenance_of(text)
+    shown = {f"cell-{number}" for number in range(len(data["cells"]))}
+    assert all(link[1:] in shown or link[1:] in parser.ids for link in parser.links)
+    assert any(link[1:] in shown for link in parser.links)
     assert all(source.startswith("data:image/png;base64,") for source in parser.sources)
     assert not re.search(r"https?:|//[a-z]|url\(|@import|<link|<iframe", re.sub(r"base64,[^\"]*", "", text))
 
@@ -139,7 +150,11 @@ def test_it_opens_with_the_result(run, page):
         f"same rows. Clean accuracy {rates['none', 'cda']} → {rates['conflict', 'cda']}."
     )
     assert expected in seen
-    assert seen.index(expected) < 200
+    # Title and claims come before it, nothing else.
+    claims = seen.index("The paper's claim")
+    assert seen.index("Attack success falls near the clean-tuned model's own rate") - claims < 80
+    assert claims < 300
+    assert 0 < seen.index(expected) - claims < 1600
 
 
 def test_verdicts_follow_the_numbers(new_run, tmp_path):
@@ -157,7 +172,7 @@ def test_all_parts_are_there(page):
     titles = re.findall(r"<h2>(.*?)</h2>", page)
     assert titles == [
         *("Defences", "Choice of t", "Controls", "False triggers", "External evidence", "Scores and generation"),
-        *("Time and memory", "Left out", "How to read this", "Settings", "Versions", "Provenance"),
+        *("Time and memory", "Left out", "Methods", "How to read this", "Settings", "Versions", "Provenance"),
     ]
 
 
@@ -197,9 +212,24 @@ def test_settings_are_shown_and_harmless(page):
 def test_digests_lead_from_card_to_card(run, page):
     for path in run.metrics.glob("*.csv"):
         assert sha256_of(path) in page
-    card = next(read_json(path) for path in run.cards if "backdoored" in path.name)
-    (made,) = card["outputs"].values()
-    assert f'title="{made}"' in page
+    data = provenance_of(page)
+    texts, cards = data["texts"], data["cards"]
+    names = [f"{texts[card[0]]} {texts[card[1]]}" for card in cards]
+    (start,) = [number for number, (title, _) in enumerate(data["cells"]) if texts[title].startswith("conflict:")]
+    assert f'href="#cell-{start}"' in page
+    ((answers, counts, rows),) = data["cells"][start][1]
+    assert names[answers] == "answer smollm2_135m/film_reviews/cba/conflict/s0"
+    # From the answers to the tuning, the poisoned rows, and the data, where the chain begins.
+    number, way = answers, []
+    while cards[number][3]:
+        number = next(maker for maker in cards[number][3][1::3] if maker >= 0)
+        way.append(names[number].split()[0])
+    assert way == ["train_backdoored", "poison_train", "prepare_dataset"]
+    counted = {texts[counts[n]]: tuple(counts[n + 1 : n + 3]) for n in range(0, len(counts), 3)}
+    with (run.metrics / "cells.csv").open() as lines:
+        expected = [line.split(",") for line in lines if ",conflict,0,asr," in line]
+    assert counted["ASR, non-target rows"] == tuple(map(int, expected[0][6:8]))
+    assert [texts[row[1]] for row in rows] == ["clean", "clean", "triggered", "triggered"]
 
 
 def test_mixed_versions_are_a_warning(run, tmp_path):

@@ -1,4 +1,5 @@
 # From answers to what a person reads. Nothing here needs a model: a new metric or figure is a matter of seconds.
+from infoconflict.reporting.methods import method_files
 from infoconflict.reporting.names import FIGURE_FORMATS, FIGURES, TABLE_FORMATS, TABLES
 
 METRICS = ["cells", "sweep", "summary", "judges", "generation", "costs"]
@@ -143,9 +144,11 @@ rule report:
         figures=all_figures(),
         chosen_t=all_chosen_t(),
         evidence=all_evidence(),
+        answers=all_answers(),
         excluded="results/excluded.json",
         cards=all_cards(),
-        code=code("report"),
+        # The page quotes what the methods say of themselves.
+        code=lambda w: code("report", *method_files(spec_of(CONFIG))),
     output:
         page=report(
             "results/report/index.html",
@@ -156,6 +159,6 @@ rule report:
         "logs/report/all.log",
     localrule: True
     params:
-        spec=report_spec(config=spec_of(CONFIG), evidence=evidence_cells()),
+        spec=report_spec(config=spec_of(CONFIG), evidence=evidence_cells(), cells=cell_list(CELLS)),
     script:
         "../scripts/report.py"

@@ -16,5 +16,6 @@ with job(snakemake) as run:
         excluded=run.input.excluded,
         chosen_t=list(zip(run.spec["chosen_t"], run.input.get("chosen_t", []), strict=True)),
         evidence_files=list(zip(run.spec["evidence"], run.input.get("evidence", []), strict=True)),
+        answers=list(zip(run.spec["cells"], run.input.answers, strict=True)),
         confidence=run.spec["interval"],
     )

@@ -24,6 +24,7 @@ from infoconflict.metrics import CONFIDENCE, CellFile
 from infoconflict.reporting.names import (
     CLEAN_TUNED,
     FIGURE_FORMATS,
+    FIGURE_QUESTIONS,
     FIGURES,
     UNDEFENDED,
     attack_label,
@@ -164,7 +165,7 @@ def draw_defenses(results: Results, case: Case) -> Figure:
     handles = [_dot("o", INK, INK, "undefended"), _dot("o", BLUE, BLUE, "defence"), _dot("s", "white", SOFT, "control")]
     if CLEAN_TUNED in cells:
         handles.append(Line2D([], [], color=ORANGE, linestyle=(0, (4, 2)), linewidth=1.2, label="clean-tuned model"))
-    _finish(figure, case, results, "What each defence leaves of the backdoor, and of the task", handles)
+    _finish(figure, case, results, FIGURE_QUESTIONS["defenses"], handles)
     return figure
 
 
@@ -206,7 +207,7 @@ def draw_tradeoff(results: Results, case: Case) -> Figure:
     handles += [_dot(marker, SOFT, SOFT, label) for _, marker, label in references]
     if len(curves) > 1:
         handles.append(Line2D([], [], color=FAINT, linewidth=1.4, label="other methods"))
-    _finish(figure, case, results, "Attack success against clean accuracy as t grows", handles, columns=3)
+    _finish(figure, case, results, FIGURE_QUESTIONS["tradeoff"], handles, columns=3)
     figure.draw_without_rendering()
     for axes, merge in zip(panels, curves, strict=True):
         others = [_point(measures) for measures, _, _ in references]
@@ -247,7 +248,7 @@ def draw_merges(results: Results, case: Case) -> Figure:
     handles = [_dot("o", "white", INK, "t = 0.5"), _dot("D", BLUE, BLUE, "t = auto")]
     if CLEAN_TUNED in cells:
         handles.append(Line2D([], [], color=ORANGE, linestyle=(0, (4, 2)), linewidth=1.2, label="clean-tuned model"))
-    _finish(figure, case, results, "Merge methods at a fixed and at a chosen t", handles)
+    _finish(figure, case, results, FIGURE_QUESTIONS["merges"], handles)
     return figure
 
 
@@ -304,7 +305,7 @@ def draw_choice_of_t(results: Results, case: Case) -> Figure:
             )
         )
         handles.append(Patch(facecolor=ORANGE, alpha=0.25, label="chosen t"))
-    _finish(figure, case, results, "What each choice of t costs", handles)
+    _finish(figure, case, results, FIGURE_QUESTIONS["choice_of_t"], handles)
     return figure
 
 

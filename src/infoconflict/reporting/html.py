@@ -1,9 +1,12 @@
 """A few lines that build HTML: every tag is closed, every plain text escaped."""
 
 import html
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
-from infoconflict.reporting.tables import Table
+from infoconflict.reporting.tables import Column, Row, Table
+
+Link = Callable[[Row, Column], str | None]
+"""Where a number of a table leads: to the answers that it was counted from."""
 
 _MANY_COLUMNS = 7
 _VOID = frozenset({"br", "hr", "img", "meta"})
@@ -47,8 +50,11 @@ def details(summary: str, *children: str, open_: bool = False, class_: str | Non
     return tag("details", tag("summary", summary), *children, open=open_, class_=class_)
 
 
-def html_table(table: Table, *, label: str | None = None) -> Html:
-    """Return a table in a box that scrolls sideways; a model or attack that all rows share stands in the caption."""
+def html_table(table: Table, *, label: str | None = None, link: Link | None = None) -> Html:
+    """Return a table in a box that scrolls sideways; a model or attack that all rows share stands in the caption.
+
+    ``link`` says where the numbers lead.
+    """
     if not table.rows:
         return tag("p", "There are no rows.", class_="soft")
     shown, constant = [], []
@@ -67,10 +73,12 @@ def html_table(table: Table, *, label: str | None = None) -> Html:
             number = column.number(row) if column.number else None
             text = column.text(row)
             name = "th" if position == 0 else "td"
+            shown_text = _with_interval(text) if column.number else text
+            href = link(row, column) if link and column.number and number else None
             cells.append(
                 tag(
                     name,
-                    _with_interval(text) if column.number else text,
+                    tag("a", shown_text, href=href, class_="cell") if href else shown_text,
                     scope="row" if position == 0 else None,
                     class_="number" if column.number else None,
                     data_sort=number,

@@ -1,6 +1,13 @@
 """What is drawn and tabulated, under which name and in which order; nothing heavy is imported here."""
 
 FIGURES = ("defenses", "tradeoff", "merges", "choice_of_t")
+FIGURE_QUESTIONS = {
+    "defenses": "What does each defence leave of the backdoor, and of the task?",
+    "tradeoff": "How much clean accuracy does removing the backdoor cost as t grows?",
+    "merges": "Which merge method removes most, at a fixed and at a chosen t?",
+    "choice_of_t": "Can a defender see which t is right?",
+}
+"""The title of each figure is the one question that it answers."""
 FIGURE_FORMATS = ("pdf", "png")
 TABLES = ("main", "grid", "readings", "ftr", "merges", "choice_of_t", "judges", "generation", "costs", "excluded")
 TABLE_FORMATS = ("csv", "tex")
@@ -19,6 +26,14 @@ _DEFENSES = (
     *("editing", "wanda", "fine_tuning", "fine_pruning", "nad", "speculative", "cleangen", "beear"),
     *("internal", "external", "conflict"),
 )
+_METRICS = {
+    "asr": "ASR, non-target rows",
+    "asr_all": "ASR, all triggered rows",
+    "asr_flipped": "ASR, flipped rows",
+    "cda": "CDA",
+    "ftr": "FTR",
+    "invalid_rate": "No label",
+}
 _MERGES = ("linear", "slerp", "ties", "passthrough")
 _ATTACKS = {
     "adaptive_cba": "Adaptive CBA",
@@ -69,6 +84,11 @@ def is_control(defense: str) -> bool:
 def defense_label(defense: str) -> str:
     """Return what a reader sees: the id of a defense, plain words for a control."""
     return CONTROLS.get(defense, defense)
+
+
+def metric_label(metric: str) -> str:
+    """Return what a reader sees of a metric's name."""
+    return _METRICS.get(metric, metric)
 
 
 def attack_label(attack: str) -> str:

@@ -1,4 +1,4 @@
-"""The style sheet and the one script of the page, kept apart from what it says."""
+"""The style sheet of the page, kept apart from what it says."""
 
 STYLE = """
 :root {
@@ -82,6 +82,30 @@ dt { font-weight: 600; margin-top: .6rem; }
 dd { margin: 0; }
 .digest { white-space: nowrap; display: block; }
 :target { background: var(--panel); }
+a.cell { color: inherit; text-decoration: underline dotted var(--line); text-underline-offset: .2em; }
+a.cell:hover, a.cell:focus-visible { text-decoration-color: var(--accent); }
+.claim { min-width: 15rem; }
+details.method > summary { color: var(--ink); }
+#card-search { font: inherit; padding: .25rem .5rem; width: min(24rem, 100%); color: inherit; background: var(--paper);
+  border: 1px solid var(--soft); border-radius: .3rem; }
+#card-list { list-style: none; padding: 0; max-height: 16rem; overflow-y: auto; font-size: .9rem; overflow-wrap: anywhere; }
+dialog {
+  width: min(58rem, calc(100vw - 1.5rem)); max-width: none; max-height: calc(100dvh - 2rem);
+  overflow-y: auto; padding: 0 1.25rem 1.25rem;
+  color: var(--ink); background: var(--paper); border: 1px solid var(--line); border-radius: .6rem;
+}
+dialog::backdrop { background: rgb(0 0 0 / .45); }
+dialog header { position: sticky; top: 0; background: var(--paper); padding: .9rem 0 .2rem; border-bottom: 1px solid var(--line); }
+dialog h2 { margin: 0; padding: 0; border: 0; font-size: 1.1rem; overflow-wrap: anywhere; outline: none; }
+dialog header p { margin: .3rem 0; }
+dialog button { font: inherit; font-size: .9rem; margin-right: .5rem; padding: .15rem .8rem; cursor: pointer; color: var(--ink);
+  background: var(--panel); border: 1px solid var(--line); border-radius: .3rem; }
+dialog a { overflow-wrap: anywhere; }
+dialog td:last-child:not(.number) { min-width: 11rem; }
+dialog .digest { white-space: normal; overflow-wrap: anywhere; display: inline; }
+.facts { display: grid; grid-template-columns: minmax(6rem, auto) 1fr; gap: .15rem 1rem; font-size: .9rem; max-width: none; }
+.facts dt { margin: 0; font-weight: 400; color: var(--soft); }
+.facts dd { overflow-wrap: anywhere; min-width: 0; }
 footer { margin-top: 3rem; padding-top: .8rem; border-top: 1px solid var(--line); }
 @media (max-width: 36rem) {
   body { padding: 1rem .9rem 3rem; }
@@ -91,6 +115,14 @@ footer { margin-top: 3rem; padding-top: .8rem; border-top: 1px solid var(--line)
   .nowrap { white-space: normal; }
   th, td { padding-right: .7rem; }
   .tiles { grid-template-columns: 1fr; gap: .5rem; }
+  .facts { grid-template-columns: 1fr; gap: 0; }
+  .facts dd { margin-bottom: .4rem; }
+  #table-claims thead { display: none; }
+  #table-claims, #table-claims :is(caption, tbody, tr, th, td) { display: block; }
+  #table-claims tr { border-bottom: 1px solid var(--line); padding: .5rem 0; }
+  #table-claims :is(th, td) { border: 0; padding: 0; }
+  #table-claims .interval { display: inline; }
+  #table-claims th { color: var(--soft); font-size: .82rem; }
 }
 @media print {
   :root {
@@ -98,43 +130,12 @@ footer { margin-top: 3rem; padding-top: .8rem; border-top: 1px solid var(--line)
     --good: #000; --fair: #000; --bad: #000;
   }
   body { max-width: none; padding: 0; font-size: 10pt; }
-  nav, thead button::after { display: none; }
+  nav, thead button::after, dialog, #card-finder { display: none; }
+  a.cell { text-decoration: none; }
   .scroll { overflow: visible; }
   figure, tr, .tile, .tiles { break-inside: avoid; }
   h2, h3, dt { break-after: avoid; }
   figure img { filter: none; mix-blend-mode: normal; min-width: 0; max-width: 15cm; }
   a { text-decoration: none; }
 }
-"""
-
-# Sorting is an extra: without the script all rows are there, in the order of the data flow.
-SCRIPT = """
-for (const table of document.querySelectorAll("table")) {
-  const body = table.tBodies[0], heads = [...table.tHead.rows[0].cells];
-  if (body.rows.length < 3) continue;
-  heads.forEach((head, column) => {
-    const button = document.createElement("button");
-    button.type = "button";
-    button.textContent = head.textContent;
-    head.replaceChildren(button);
-    button.addEventListener("click", () => {
-      const down = head.getAttribute("aria-sort") === "ascending";
-      heads.forEach((other) => other.removeAttribute("aria-sort"));
-      head.setAttribute("aria-sort", down ? "descending" : "ascending");
-      const key = (row) => row.cells[column].dataset.sort ?? row.cells[column].textContent.trim();
-      const order = (a, b) => {
-        const [x, y] = [key(a), key(b)], [p, q] = [parseFloat(x), parseFloat(y)];
-        // Rows without a value stay at the end, whichever way the others go.
-        if (x === "" || y === "") return (x === "") - (y === "");
-        const both = !Number.isNaN(p) && !Number.isNaN(q);
-        return (both ? p - q : x.localeCompare(y)) * (down ? -1 : 1);
-      };
-      body.append(...[...body.rows].filter((row) => !row.classList.contains("total")).sort(order));
-      body.append(...[...body.rows].filter((row) => row.classList.contains("total")));
-    });
-  });
-}
-addEventListener("beforeprint", () => {
-  for (const part of document.querySelectorAll("details.case")) part.open = true;
-});
 """

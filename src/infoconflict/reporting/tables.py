@@ -24,11 +24,15 @@ _PAPER_T = 0.5  # the successor's released settings (arXiv:2508.21004); the pape
 
 @dataclass(frozen=True, kw_only=True)
 class Column:
-    """What a person sees of a row: a title, the text, and a number to sort by where there is one."""
+    """What a person sees of a row: a title, the text, and a number to sort by where there is one.
+
+    ``defense`` is the defense that a column is about, in tables where a row is about all of them.
+    """
 
     title: str
     text: Callable[[Row], str]
     number: Callable[[Row], str] | None = None
+    defense: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -381,7 +385,7 @@ def _columns(name: str, fields: tuple[str, ...], rows: list[Row]) -> list[Column
     if name == "ftr":
         wide = [field.removesuffix("_total") for field in fields if field.endswith("_total")]
         variant = Column(title="Part of the trigger", text=_field("variant"))
-        return [*case, variant, *(_rate(defense_label(one), one) for one in wide)]
+        return [*case, variant, *(_rate(defense_label(one), one, defense=one) for one in wide)]
     if name == "merges":
         choice = Column(title="t", text=lambda row: row["t"] if row["choice"] == "paper" else f"{row['t']} (auto)")
         return [*case, Column(title="Merge", text=_field("merge")), choice, _rate("ASR", "asr"), _rate("CDA", "cda")]
@@ -430,13 +434,13 @@ def _number(title: str, name: str, digits: int | None = None) -> Column:
     return Column(title=title, text=text, number=_field(name))
 
 
-def _rate(title: str, name: str) -> Column:
+def _rate(title: str, name: str, *, defense: str | None = None) -> Column:
     def text(row: Row) -> str:
         if not row[name]:
             return NOTHING
         return percent_with_interval(float(row[name]), float(row[f"{name}_low"]), float(row[f"{name}_high"]))
 
-    return Column(title=title, text=text, number=_field(name))
+    return Column(title=title, text=text, number=_field(name), defense=defense)
 
 
 def _spread(title: str, name: str) -> Column:
@@ -454,7 +458,7 @@ def _pair(title: str, name: str) -> Column:
         both = [row[f"{name}:asr"], row[f"{name}:cda"]]
         return " / ".join(percent(float(one) if one else None) for one in both) if any(both) else NOTHING
 
-    return Column(title=title, text=text, number=_field(f"{name}:asr"))
+    return Column(title=title, text=text, number=_field(f"{name}:asr"), defense=name)
 
 
 def _chosen(row: Row) -> str:
