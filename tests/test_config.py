@@ -643,7 +643,7 @@ def test_the_tiny_preset_uses_every_merge_attack_and_architecture():
     assert {entry.method for entry in config.attacks.values()} == set(attacks.METHODS)
     assert {config.merges[name].method for name in config.sweep.merges} == {"linear", "slerp", "ties", "passthrough"}
     assert {entry.architecture for entry in config.models.values()} == set(ARCHITECTURES)
-    assert {entry.method for entry in config.defenses.values()} == {"none", "internal", "external", "conflict"}
+    assert {entry.method for entry in config.defenses.values()} == set(defenses.METHODS)
     assert any(entry.t == "auto" for entry in config.merges.values())
 
 

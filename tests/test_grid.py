@@ -88,11 +88,12 @@ def test_the_tiny_preset_leaves_out_what_it_skips():
 
 def test_the_paper_says_which_cells_wait():
     grid = build_grid(read_config(CONFIG / "paper.yaml"))
-    assert len(grid.cells) == 4 * (2 * 7 * 4 + 1 * 3 * 2) * 3
-    labelled = itertools.product(AXES["attack"], ["none", "internal", "external", "conflict"])
+    tuned = ["ft_full", "ft_10", "fine_pruning", "nad", "beear"]
+    assert len(grid.cells) == 4 * (2 * 7 * 9 + 1 * 3 * 7) * 3
+    labelled = itertools.product(AXES["attack"], ["none", *tuned, "internal", "external", "conflict"])
     assert {(cell.attack, cell.defense) for cell in grid.cells} == {
         *labelled,
-        *itertools.product(CHAT_ATTACKS, ["none", "internal"]),
+        *itertools.product(CHAT_ATTACKS, ["none", *tuned, "internal"]),
     }
     # No attack waits, only defenses.
     assert not [out for out in grid.excluded if f"{out.attack} arrives" in out.reason]
@@ -103,7 +104,7 @@ def test_the_paper_says_which_cells_wait():
         reasons["chat_backdoor", "cba", "none"]
         == "the attack cba is for classification, the data set chat_backdoor for chat"
     )
-    assert reasons["chat_backdoor", "dtba", "beear"] == "the defense beear arrives with a later version"
+    assert reasons["chat_backdoor", "dtba", "cleangen"] == "the defense cleangen arrives with a later version"
     assert (
         reasons["chat_backdoor", "dtba", "conflict"]
         == "the defense conflict needs evidence, which arrives for chat with a later version"

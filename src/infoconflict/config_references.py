@@ -80,12 +80,12 @@ def broken_references(raw: Mapping[str, Any]) -> Iterator[Problem]:
     for name, defense in _mapping(raw.get("defenses")).items():
         for key in _REFERENCES.get(str(_mapping(defense).get("method")), ()):
             yield from refer(("defenses", name, key), defense.get(key), _SECTION_OF[key])
-        for key in _per_model(_mapping(defense).get("method")):
+        for key in _per_model(str(_mapping(defense).get("method"))):
             for model in _mapping(_mapping(defense).get(key)):
                 yield from refer(("defenses", name, key), model, "models")
 
 
-def _per_model(method: Any) -> frozenset[str]:
+def _per_model(method: str) -> frozenset[str]:
     return defenses.load(method).per_model if method in defenses.METHODS else frozenset()
 
 
