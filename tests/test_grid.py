@@ -109,7 +109,7 @@ def test_the_paper_says_which_cells_wait():
         reasons["chat_backdoor", "dtba", "conflict"]
         == "the defense conflict needs evidence, which arrives for chat with a later version"
     )
-    assert len(grid.cells) / 3 + len(grid.excluded) == 4 * 3 * 10 * 12
+    assert len(grid.cells) / 3 + len(grid.excluded) == 4 * 3 * 10 * 13
 
 
 def test_the_authors_reason_comes_first():
