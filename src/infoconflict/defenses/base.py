@@ -48,7 +48,7 @@ class DecodingDefense(Defense):
 class PromptDefense(Defense):
     """A defense that changes what the suspect model is asked.
 
-    The rule ``filter_questions`` (:mod:`infoconflict.answering.filtering`) writes its questions; ``onion`` shows what a file offers.
+    The rule ``filter_questions`` (:mod:`infoconflict.answering.filtering`) writes its questions; ``onion`` shows how.
     """
 
     acts_on: ClassVar[tuple[Literal["weights", "decoding", "prompt"], ...]] = ("prompt",)
