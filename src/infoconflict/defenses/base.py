@@ -46,6 +46,9 @@ class DecodingDefense(Defense):
 
 
 class PromptDefense(Defense):
-    """A defense that changes what the suspect model is asked."""
+    """A defense that changes what the suspect model is asked.
+
+    The rule ``filter_questions`` (:mod:`infoconflict.answering.filtering`) writes its questions; ``onion`` shows how.
+    """
 
     acts_on: ClassVar[tuple[Literal["weights", "decoding", "prompt"], ...]] = ("prompt",)

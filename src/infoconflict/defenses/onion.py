@@ -41,7 +41,7 @@ class Onion(PromptDefense):
     `max_loss`. The authors' code has 0, their text chooses it on held-out rows."""
     max_loss: Annotated[float, Field(ge=0, lt=1)] = 0.01
     """Clean accuracy that `auto` may cost the suspect model on rows of the clean share; without labels (chat), the share of
-    their words that it may drop. Customary for ONION."""
+    their words that it may drop. Ours; customary for ONION."""
     rows: Count = 200
     """Rows of the clean share that `auto` looks at, at most. Ours."""
     filter_instruction: bool = True

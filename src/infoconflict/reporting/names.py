@@ -24,6 +24,7 @@ CLEAN_TUNED = "control_clean_tuned"
 _DEFENSES = (
     "none",
     *("editing", "wanda", "fine_tuning", "fine_pruning", "nad", "speculative", "cleangen", "beear"),
+    "onion",
     *("internal", "external", "conflict"),
 )
 _METRICS = {
@@ -60,7 +61,9 @@ _STAGES = (
         "edit_model",
         "choose_t",
         "merge_models",
+        "reveal_triggers",
         "repair_model",
+        "filter_questions",
     ),
     *(
         "collect_evidence_clean",
