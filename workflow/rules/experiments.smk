@@ -38,7 +38,7 @@ def at_share(inputs):
 
 def chosen_t_at_share(w):
     """Return the file that says which t was chosen at a share, for merges with ``t: auto``."""
-    folder = (CURVE + "/chosen_t/{model}/{dataset}/{attack}/{merge}/s{seed}").format(**dict(w))
+    folder = f"{CURVE}/chosen_t/{{model}}/{{dataset}}/{{attack}}/{{merge}}/s{{seed}}".format(**dict(w))
     return f"{folder}/chosen_t.json" if uses_auto_t(w.merge) else []
 
 
