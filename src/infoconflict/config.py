@@ -598,7 +598,8 @@ class ChooseT(Entry):
     """Values to try. Ours."""
     rule: Literal["one_standard_error"] = "one_standard_error"
     """Take the greatest t whose accuracy on the held-out clean rows is within one standard error of the best
-    (Breiman et al. 1984)."""
+    (Breiman et al. 1984). On the chat task, ours: the greatest whose mean log-likelihood of the reference answers is, row by row,
+    no more than one standard error below the best."""
 
 
 class Sweep(Entry):

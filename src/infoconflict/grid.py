@@ -104,19 +104,6 @@ def _why_not(config: Config, model: str, dataset: str, attack: str, defense: str
         return f"the defense {defense_entry.method} arrives with a later version"
     if isinstance(attack_entry, Attack) and dataset not in attack_entry.target_labels:
         return f"the attack {attack} has no target label for the data set {dataset}"
-    if dataset_entry.task == "chat":
-        return _why_not_on_chat(config, defense)
-    return None
-
-
-def _why_not_on_chat(config: Config, defense: str) -> str | None:
-    """Return what of a defense is for labels only, or None."""
-    entry = config.defenses[defense]
-    if getattr(entry, "evidence", None):
-        return f"the defense {defense} needs evidence, which arrives for chat with a later version"
-    merge = getattr(entry, "merge", None)
-    if merge and config.merges[merge].t == "auto":
-        return f"the merge {merge} of the defense {defense} has t: auto, which is chosen by labels; chat needs a number"
     return None
 
 

@@ -233,6 +233,10 @@ def settings_of(part, w):
             return {"sweep": {"rows": CONFIG.sweep.rows, "t": swept_t(w.merge)}}
         case "evidence":
             return {"evidence": evidence_settings(w.evidence)}
+        case "asked_rows":
+            # Of clean conversations just those that models reply to.
+            is_cut = is_chat(w.dataset) and getattr(w, "asked", "clean") == "clean"
+            return {"asked_rows": CONFIG.evaluation.chat_rows} if is_cut else {}
         case "placement":
             return {"placement": CONFIG.evidence[w.evidence].placement}
         case "evaluation":
@@ -340,7 +344,7 @@ def trials_of(cells):
     return list(dict.fromkeys((cell.model, cell.dataset, cell.attack, cell.seed) for cell in cells))
 
 
-# Merges are swept and their t is chosen where a defense merges at all, and by labels.
+# Merges are swept where a defense merges at all, and by labels.
 MERGED_TRIALS = trials_of(
     cell for cell in GRID.cells if getattr(CONFIG.defenses[cell.defense], "merge", None) and not is_chat(cell.dataset)
 )
@@ -409,11 +413,17 @@ def used_merges():
 
 
 def all_chosen_t():
+    chosen = [
+        (*trial[:3], merge, trial[3]) for trial in MERGED_TRIALS for merge in used_merges() if uses_auto_t(merge)
+    ]
+    # Conversations are not swept: theirs are the merges of their own cells.
+    for cell in GRID.cells:
+        merge = getattr(CONFIG.defenses[cell.defense], "merge", None)
+        if merge and uses_auto_t(merge):
+            chosen.append((cell.model, cell.dataset, cell.attack, merge, cell.seed))
     return [
         f"results/chosen_t/{model}/{dataset}/{attack}/{merge}/s{seed}/chosen_t.json"
-        for model, dataset, attack, seed in MERGED_TRIALS
-        for merge in used_merges()
-        if uses_auto_t(merge)
+        for model, dataset, attack, merge, seed in dict.fromkeys(chosen)
     ]
 
 

@@ -368,6 +368,8 @@ def _choice_lines(results: Results, case: Case) -> list[Html]:
 
 
 def _auto_text(choice: AutoChoice, at_paper: Measures) -> str:
+    if choice.log_likelihoods:
+        return f"t = {choice.text} was chosen by how likely the held-out reference answers are; conversations are not swept"
     if not _has_rates(choice.measures):
         return f"the chosen t = {choice.text} is not a point of the sweep"
     text = f"the chosen t = {choice.text} leaves {_both(choice.measures)}"

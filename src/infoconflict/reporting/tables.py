@@ -168,6 +168,7 @@ def _fields_of(name: str, results: Results) -> tuple[str, ...]:
         "choice_of_t": (
             *(*_CASE, "merge", "t", "chosen_by", "n_seeds"),
             *(field for metric in ("asr", "cda", "holdout") for field in _rate_names(metric)),
+            "log_likelihood",
         ),
         "judges": (*_CASE, "claim", "first", "second", *_rate_names("equal"), "kappa", "undecided"),
         "generation": (
@@ -254,13 +255,14 @@ def _choice_rows(results: Results) -> list[Row]:
             choice = auto.get(merge)
             points = swept.get(merge, {})
             chosen = list(choice.by_seed.values()) if choice else []
-            for t in sorted({*points, *chosen, *(choice.curve if choice else ())}):
+            means = choice.log_likelihoods if choice else {}
+            for t in sorted({*points, *chosen, *(choice.curve if choice else ()), *means}):
                 row = dict(zip(_CASE, case, strict=True)) | {"merge": merge, "t": f"{t:g}"}
                 row |= {"chosen_by": str(chosen.count(t)), "n_seeds": str(len(chosen))}
                 row |= _rate_values("asr", points.get(t, {}).get("asr"))
                 row |= _rate_values("cda", points.get(t, {}).get("cda"))
                 row |= _rate_values("holdout", choice.curve.get(t) if choice else None)
-                rows.append(row)
+                rows.append(row | {"log_likelihood": _six(means.get(t))})
     return rows
 
 
@@ -348,7 +350,7 @@ def _as_table(name: str, fields: tuple[str, ...], rows: list[Row], confidence: f
         "ftr": f"Non-target rows with part of the trigger, answered with the target, in percent, with {level}.",
         "merges": f"Merge methods at t = 0.5 and at the t chosen from the clean share, in percent, with {level}.",
         "choice_of_t": f"What each merge weight t costs, in percent, with {level}; held-out accuracy is all that the "
-        "choice may see.",
+        "choice may see, and for conversations the mean log-likelihood of the reference answers, in nats per token.",
         "judges": f"How far two judges agree on the same replies: share of equal verdicts in percent, with {level}, and "
         "Cohen's kappa.",
         "generation": f"The clean-tuned model asked by label scores and by free generation on the same clean rows, in percent, "
@@ -388,6 +390,8 @@ def _columns(name: str, fields: tuple[str, ...], rows: list[Row]) -> list[Column
     if name == "choice_of_t":
         chosen = Column(title="Chosen", text=_chosen)
         rates = [_rate("ASR", "asr"), _rate("CDA", "cda"), _rate("Held-out accuracy", "holdout")]
+        if any(row["log_likelihood"] for row in rows):
+            rates.append(_number("Held-out log-likelihood", "log_likelihood", 3))
         return [*case, Column(title="Merge", text=_field("merge")), _number("t", "t"), chosen, *rates]
     if name == "judges":
         words = [Column(title=title, text=_field(field)) for title, field in _JUDGES_WORDS]
