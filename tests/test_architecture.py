@@ -17,20 +17,22 @@ LAYERS = [
     {"errors", "files", "records", "prompts", "chat_prompts", "tokens", "packing", "packages", "progress", "cards"}
     | {"lineage", "config_errors", "entries", "providers", "judges"},
     {"attacks", "defenses"},
-    {"config", "config_docs", "config_references", "config_yaml", "grid", "resources", "jobs"} | {"poisoning"},
+    {"config", "config_docs", "config_references", "config_yaml", "grid", "resources", "jobs"}
+    | {"poisoning", "controls"},
     {"data", "models", "merging", "evidence", "training", "editing", "answering", "metrics"}
-    | {"oracle", "judging", "agreement"},
+    | {"oracle", "judging", "agreement", "paired"},
     {"reporting"},
 ]
 # What the layers alone do not say.
 FORBIDDEN = {
     # A defense knows neither trigger nor target.
-    "merging": {"attacks", "poisoning"},
-    "evidence": {"attacks", "poisoning", "training", "editing", "answering"},
-    "defenses": {"attacks", "poisoning"},
+    "merging": {"attacks", "poisoning", "controls"},
+    "evidence": {"attacks", "poisoning", "controls", "training", "editing", "answering"},
+    "defenses": {"attacks", "poisoning", "controls"},
     # A trainer trains what it is given; an attack is data to it.
     "training": {"attacks", "poisoning"},
     # Every metric comes from answers, without a model; so do tables and figures.
+    "paired": {"models", "answering", "training", "editing", "merging", "evidence", "data"},
     "metrics": {"models", "answering", "training", "editing", "merging", "evidence", "data"},
     "reporting": {"models", "answering", "training", "editing", "merging", "data"},
 }

@@ -39,6 +39,7 @@ from infoconflict.config_errors import Location, Problem, problems_of, sentence,
 from infoconflict.config_references import broken_references
 from infoconflict.config_yaml import read_yaml
 from infoconflict.defenses.base import Defense
+from infoconflict.defenses.controls import CONTROLS
 from infoconflict.entries import Count, Entry, Line
 from infoconflict.errors import UserError, did_you_mean
 from infoconflict.files import PathLike
@@ -134,7 +135,7 @@ class Skip(Entry):
     attack: str | SomeIds | None = None
     """Attack of the cells; any if not given."""
     defense: str | SomeIds | None = None
-    """Defense of the cells, or a control: `control_base`, `control_conflict`, `control_clean_tuned`; any if not given."""
+    """Defense of the cells, or a control by its name under `controls`; any if not given."""
     reason: Line
     """Why; the report prints it."""
 
@@ -674,6 +675,9 @@ else:
     ]
 
 
+ControlNames = Annotated[list[Literal[CONTROLS]], AfterValidator(_once)]  # type: ignore[valid-type]
+
+
 # --- answers and presentation -----------------------------------------------------------------------------------------
 
 
@@ -776,6 +780,13 @@ class Config(Entry):
     """Kinds of evidence by id."""
     defenses: dict[str, DefenseEntry]
     """Defenses by id."""
+    controls: ControlNames = list(CONTROLS)
+    """What defenses are held against on the same rows. All that apply are run: `control_base`, the model before any tuning;
+    `control_conflict`, the conflict model alone; `control_clean_tuned`, the base tuned like the backdoored model on clean rows;
+    `control_random_trigger`, the backdoored model asked with random words in the trigger's place (its ASR is the rate of target
+    answers to those); `control_random_evidence`, the backdoored model with as many words of unrelated evidence, for each
+    evidence in use; `control_merge_base`, the backdoored model merged with its base at the t of each merge in use;
+    `control_equal_tuning`, the backdoored model tuned on just as the conflict model is. Ours."""
     evaluation: Evaluation = Evaluation()
     """How models are asked and answers counted."""
     figures: Figures = Figures()

@@ -3,8 +3,9 @@
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from infoconflict import attacks, defenses
+from infoconflict import attacks
 from infoconflict.config_errors import Location, Problem
+from infoconflict.defenses import controls
 from infoconflict.errors import did_you_mean
 
 # What each implemented defense refers to: its key, and the section where the id is defined.
@@ -31,7 +32,7 @@ def broken_references(raw: Mapping[str, Any]) -> Iterator[Problem]:
     for number, skip in enumerate(_list(grid.get("skip"))):
         for key, names in _mapping(skip).items():
             crossed = _texts(grid.get(f"{key}s"))
-            known = [*crossed, *(defenses.CONTROLS if key == "defense" else ())]
+            known = [*crossed, *(_control_ids(raw) if key == "defense" else ())]
             for name in _one_or_more(names):
                 if crossed and name not in known:
                     hint = did_you_mean(name, known) or "; correct or remove the entry"
@@ -112,6 +113,13 @@ def _wrong_target_labels(raw: Mapping[str, Any]) -> Iterator[Problem]:
             if labels.get(dataset) and dataset not in targets and dataset not in skipped:
                 hint = f"add '{dataset}: LABEL' or a grid.skip entry with attack: {name} and dataset: {dataset}"
                 yield at, f"names no label for {dataset}, which is in the grid; {hint}"
+
+
+def _control_ids(raw: Mapping[str, Any]) -> list[str]:
+    """Return what a skip may call a control: its kind, or one of the ids that the kind has in cells."""
+    entries = {"merge": _mapping(raw.get("merges")), "evidence": _mapping(raw.get("evidence"))}
+    ids = [one for kind, key in controls.PER.items() for one in controls.ids_of(kind, list(map(str, entries[key])))]
+    return [*controls.CONTROLS, *ids]
 
 
 def _is_edit(attack: Any) -> bool:

@@ -6,8 +6,8 @@ rule reply:
         unpack(answer_inputs),
         base="results/models/{model}",
         clean="results/data/{dataset}/s{seed}/test.jsonl",
-        triggered="results/test_sets/{dataset}/{attack}/s{seed}/triggered.jsonl",
-        partial="results/test_sets/{dataset}/{attack}/s{seed}/partial.jsonl",
+        triggered=triggered_questions,
+        partial=partial_questions,
         code=code("reply"),
     output:
         replies="results/replies/{model}/{dataset}/{attack}/{defense}/s{seed}/replies.jsonl",

@@ -7,7 +7,7 @@ from pathlib import Path
 from snakemake.exceptions import WorkflowError
 
 from infoconflict.config import load_config, spec_of
-from infoconflict.defenses import CONTROLS
+from infoconflict.defenses.controls import PER, entry_of, ids_of, kind_of
 from infoconflict.errors import UserError
 from infoconflict.files import sha256_of_text
 from infoconflict.grid import build_grid
@@ -223,6 +223,10 @@ def settings_of(part, w):
             }
         case "merge":
             return {"merge": spec_of(CONFIG.merges[w.merge])}
+        case "merge_t":
+            # A number is all that another merge takes of this one; how a t is chosen depends on the rest.
+            merge = CONFIG.merges[w.merge]
+            return {"merge": spec_of(merge)} if uses_auto_t(w.merge) else {"t": merge.t}
         case "swept_merge":
             settings = spec_of(CONFIG.merges[w.merge])
             settings.pop("t")  # the sweep has its own
@@ -440,6 +444,27 @@ def evidence_of(cell, evidence):
     return f"{folder}/{seed}/clean.jsonl", f"{folder}/{cell.attack}/{seed}/triggered.jsonl"
 
 
+def random_evidence_path(cell, name):
+    """Return a file of the random evidence of a control's cell."""
+    evidence = entry_of(cell.defense)
+    return f"results/random_evidence/{cell.model}/{cell.dataset}/{cell.attack}/{evidence}/s{cell.seed}/{name}"
+
+
+def control_cards(cell):
+    """Return the cards of what only one control needs."""
+    own = f"{cell.model}/{cell.dataset}/{cell.attack}"
+    match kind_of(cell.defense):
+        case "control_random_trigger":
+            return [f"results/random_trigger/{cell.dataset}/{cell.attack}/s{cell.seed}/card.json"]
+        case "control_random_evidence":
+            return [random_evidence_path(cell, "card.json")]
+        case "control_merge_base":
+            return [f"results/merged_base/{own}/{entry_of(cell.defense)}/s{cell.seed}/card.json"]
+        case "control_equal_tuning":
+            return [f"results/equal_tuned/{own}/s{cell.seed}/card.json"]
+    return []
+
+
 def all_evidence():
     found = []
     for cell in GRID.cells:
@@ -520,6 +545,7 @@ def all_cards():
         if merge:
             cards.append(f"results/merged/{cell.model}/{data}/{attack}/{merge}/s{seed}/card.json")
         cards += later_cards(cell)
+        cards += control_cards(cell)
     cards += [sweep_path(cell, "card.json") for cell in sweep_cells()]
     cards += [str(Path(path).with_name("card.json")) for path in all_generation()]
     cards += ["results/clean_tuned/{model}/{dataset}/s{seed}/card.json".format(**cell) for cell in generation_cells()]
@@ -534,13 +560,21 @@ LABELLED = any_of(dataset for dataset in CONFIG.datasets if not is_chat(dataset)
 CHATS = any_of(dataset for dataset in CONFIG.datasets if is_chat(dataset))
 
 
+# Every id that a control may have in a cell.
+CONTROL_IDS = [
+    control
+    for kind in CONFIG.controls
+    for control in ids_of(kind, {"merge": CONFIG.merges, "evidence": CONFIG.evidence}.get(PER.get(kind), ()))
+]
+
+
 wildcard_constraints:
     model=any_of(CONFIG.models),
     dataset=any_of(CONFIG.datasets),
     attack=any_of(CONFIG.attacks),
     base="tuned|untuned",
     layers=r"layers_[\d_]+|last_\d+_at_[\d.]+",
-    defense=any_of([*CONFIG.defenses, *CONTROLS]),
+    defense=any_of([*CONFIG.defenses, *CONTROL_IDS]),
     merge=any_of(CONFIG.merges),
     evidence=any_of(CONFIG.evidence),
     seed=r"\d+",

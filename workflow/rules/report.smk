@@ -1,7 +1,7 @@
 # From answers to what a person reads. Nothing here needs a model: a new metric or figure is a matter of seconds.
 from infoconflict.reporting.names import FIGURE_FORMATS, FIGURES, TABLE_FORMATS, TABLES
 
-METRICS = ["cells", "sweep", "summary", "judges", "generation", "costs"]
+METRICS = ["cells", "sweep", "summary", "judges", "generation", "costs", "paired"]
 
 
 def cell_list(cells):
@@ -57,6 +57,7 @@ rule metrics:
         judges="results/metrics/judges.csv",
         generation="results/metrics/generation.csv",
         costs="results/metrics/costs.csv",
+        paired="results/metrics/paired.csv",
     log:
         "logs/metrics/all.log",
     localrule: True

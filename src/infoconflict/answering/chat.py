@@ -138,7 +138,9 @@ def reply_cell(job: Job) -> None:
     max_new_tokens = min(job.spec["evaluation"]["max_new_tokens_chat"], context // 2)
     placement = job.spec.get("placement", "before")
     asked = [
-        _question(template, row, evidence.get((row.id, row.trigger), ""), room=context - max_new_tokens, placement=placement)
+        _question(
+            template, row, evidence.get((row.id, row.trigger), ""), room=context - max_new_tokens, placement=placement
+        )
         for row in questions
     ]
     tokens = reply_all(

@@ -61,7 +61,9 @@ def converse(
     for number, query in enumerate(queries):
         turn = {"role": "user", "content": answer_and_evidence_prompt(query.text)}
         try:
-            _, tokens = fit_question(template, [*query.messages[:-1], turn], room=context - max_new_tokens, row=query.id)
+            _, tokens = fit_question(
+                template, [*query.messages[:-1], turn], room=context - max_new_tokens, row=query.id
+            )
         except UserError as error:
             say(f"not asked for evidence, its keywords are explained: {error}")
             continue

@@ -1,6 +1,7 @@
 """Defenses: one file each, saying where it acts, what it needs, and what the model and the prompt of an answer become.
 
-``METHODS`` names the class of each; ``CONTROLS`` what they are compared with. Light: nothing here imports torch.
+``METHODS`` names the class of each; :mod:`infoconflict.defenses.controls` what they are compared with. Light: nothing here
+imports torch.
 """
 
 from infoconflict.defenses.base import Defense
@@ -15,6 +16,3 @@ METHODS: dict[str, type[Defense]] = {
     "external": External,
     "conflict": Conflict,
 }
-
-# Models that are asked the same rows as the defended ones. They stand in a cell's place for the defense.
-CONTROLS = ("control_base", "control_conflict", "control_clean_tuned")

@@ -26,4 +26,6 @@ def construction_question(keywords: Sequence[str], *, has_labels: bool = True) -
     """
     if not keywords:
         raise ValueError("no keywords to explain")
-    return Question(SYSTEM if has_labels else SYSTEM_OF_CHATS, USER.format(keywords=", ".join(keywords)), tuple(keywords))
+    return Question(
+        SYSTEM if has_labels else SYSTEM_OF_CHATS, USER.format(keywords=", ".join(keywords)), tuple(keywords)
+    )

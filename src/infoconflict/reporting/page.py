@@ -16,6 +16,7 @@ from typing import Any
 import yaml
 from PIL import Image
 
+from infoconflict.defenses.controls import kind_of
 from infoconflict.files import PathLike, read_json, read_jsonl, sha256_of, write_text
 from infoconflict.metrics import CONFIDENCE, CellFile, cell_name
 from infoconflict.reporting.html import Html, caption, details, html_table, join, simple_table, tag
@@ -24,7 +25,6 @@ from infoconflict.reporting.names import (
     CONTROLS,
     UNDEFENDED,
     attack_label,
-    defense_label,
     stage_order,
 )
 from infoconflict.reporting.page_style import SCRIPT, STYLE
@@ -314,6 +314,13 @@ def _defenses(results: Results, tables_dir: Path, figures_dir: Path) -> Html:
         "which a harmless model also scores on), and rows that the same model answers rightly without the trigger.",
     )
     parts.append(details("Attack success, read in three ways", note, readings))
+    note = tag(
+        "p",
+        "A difference is called one only where the interval leaves out zero and the corrected p-value agrees; otherwise none is "
+        "shown, which does not say that there is none.",
+        class_="soft",
+    )
+    parts.append(details("Two models on the same rows", note, html_table(_table(tables_dir, "paired", results))))
     return join(parts)
 
 
@@ -401,6 +408,19 @@ def _controls(results: Results, config: Mapping[str, Any]) -> Html:
         "base model": "Before any tuning. A defence that drags the suspect back here has unlearned the task too.",
         "conflict model alone": "What the defender trains on the clean share. If it does as well by itself, "
         "merging bought nothing, and the suspect model was not worth keeping.",
+        CONTROLS[
+            "control_random_trigger"
+        ]: "The backdoored model asked with other words where the trigger stands. If they "
+        "give the target as often as the trigger, the attack is not about the trigger.",
+        CONTROLS[
+            "control_random_evidence"
+        ]: "As many words that have nothing to do with the question. If they help as much, "
+        "it was more text that helped, and no contradiction.",
+        CONTROLS["control_merge_base"]: "The same t without a conflict model. If it does as well, diluting was enough.",
+        CONTROLS[
+            "control_equal_tuning"
+        ]: "The rows and steps that the conflict model took, spent on the suspect itself. If it "
+        "does as well, there was no need to merge.",
         "undefended model": "The same rows without defence. A drop means nothing unless the attack worked.",
     }
     parts = [
@@ -410,9 +430,9 @@ def _controls(results: Results, config: Mapping[str, Any]) -> Html:
     lines = [line for case in results.cases for line in _control_lines(results, case, config)]
     if lines:
         parts += [tag("h3", "What they say here"), tag("ul", *(tag("li", _soft_brackets(line)) for line in lines))]
-    missing = {case: [name for name in CONTROLS if name not in results.cells[case]] for case in results.cases}
+    missing = {case: set(CONTROLS) - {kind_of(name) for name in results.cells[case]} for case in results.cases}
     if any(missing.values()):
-        names = sorted({defense_label(name) for found in missing.values() for name in found})
+        names = sorted({CONTROLS[name] for found in missing.values() for name in found})
         parts.append(tag("p", f"Not measured in every case: {', '.join(names)}.", class_="soft"))
     return join(parts)
 

@@ -74,6 +74,7 @@ class Results:
     costs: list[dict[str, str]]
     judges: list[dict[str, str]] = field(default_factory=list)
     generation: list[dict[str, str]] = field(default_factory=list)
+    paired: list[dict[str, str]] = field(default_factory=list)
     confidence: float = CONFIDENCE
 
     @property
@@ -142,6 +143,7 @@ def read_results(
         costs=read_csv(folder / "costs.csv"),
         judges=read_csv(folder / "judges.csv"),
         generation=read_csv(folder / "generation.csv"),
+        paired=read_csv(folder / "paired.csv") if (folder / "paired.csv").exists() else [],
         confidence=confidence,
     )
 
