@@ -120,7 +120,8 @@ def verdict_of(difference: float, low: float, high: float, p: float, confidence:
 
     Both must hold: the interval leaves out zero, and the corrected p-value is below what the confidence allows.
     """
-    if p >= 1 - confidence or low <= 0 <= high:
+    # 1 - 0.95 is a hair above 0.05 in floating point.
+    if p >= round(1 - confidence, 12) or low <= 0 <= high:
         return "no difference shown"
     return "lower" if difference < 0 else "higher"
 
