@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from infoconflict.defenses import CONTROLS
+from infoconflict.defenses.controls import CONTROLS
 from tests.workflow.conftest import CONFIG, ROOT, Checkout, copy_of_checkout
 
 pytestmark = pytest.mark.workflow
@@ -25,11 +25,11 @@ MERGED = {"choose_t", "sweep_merge"} | ANSWERS
 # What an attacker who expects the defense does with conflict models.
 SUBTRACTED = {"subtract_conflict", "compare_conflicts"}
 ATTACKED = {"train_backdoored", "train_attacked", "tune_victim", "subtract_conflict"}
-EVIDENCE = {"collect_evidence_clean", "collect_evidence_triggered"} | ANSWERS
 JUDGED = {"judge"} | REPORT
 REPLIES = {"reply"} | JUDGED
-# Where t is a number, conversations can be merged, too: cells that were left out join.
-CHAT_CELLS = {"list_excluded", "train_conflict"} | REPLIES
+EVIDENCE = {"collect_evidence_clean", "collect_evidence_triggered", "draw_random_evidence"} | ANSWERS | REPLIES
+# What controls make of the backdoored model, and of its own evidence.
+OF_SUSPECT = {"merge_base", "train_equal", "draw_random_evidence"}
 
 
 def at(*keys: str, value: Any) -> Callable[[dict], None]:
@@ -55,37 +55,53 @@ def reorder(config: dict) -> None:
 
 
 CONFIG_EDITS = {
-    "t from auto to a number": (at("merges", "linear", "t", value=0.5), ANSWERS | CHAT_CELLS | {"sweep_merge"}),
-    "t of one merge": (at("merges", "ties", "t", value=0.6), ANSWERS | REPLIES | {"sweep_merge"}),
-    "merge method of a defense": (at("defenses", "internal", "merge", value="slerp"), ANSWERS | CHAT_CELLS),
+    "t from auto to a number": (
+        at("merges", "linear", "t", value=0.5),
+        ANSWERS | REPLIES | {"sweep_merge", "merge_base"},
+    ),
+    "t of one merge": (at("merges", "ties", "t", value=0.6), ANSWERS | REPLIES | {"sweep_merge", "merge_base"}),
+    "merge method of a defense": (
+        at("defenses", "internal", "merge", value="slerp"),
+        ANSWERS | REPLIES | {"merge_base", "list_excluded"},
+    ),
     "density of TIES": (at("merges", "ties", "density", value=0.3), ANSWERS | REPLIES | {"sweep_merge"}),
-    "candidates of t": (at("choose_t", "candidates", value=[0.5, 0.7]), MERGED),
+    "candidates of t": (at("choose_t", "candidates", value=[0.5, 0.7]), MERGED | REPLIES | {"merge_base"}),
     "points of the sweep": (at("sweep", "t", value=[0.2, 0.7]), {"sweep_merge"} | REPORT),
     "clean share": (
         at("clean_share", "share", value=0.3),
-        {"draw_clean_share", "train_conflict", "draw_attacker_share", "train_attacker_conflict"}
+        {
+            "draw_clean_share",
+            "train_conflict",
+            "draw_attacker_share",
+            "train_attacker_conflict",
+            "train_equal",
+            "merge_base",
+        }
         | SUBTRACTED
         | MERGED
         | REPLIES,
     ),
     "conflict training": (
         at("training", "conflict", "epochs", value=1),
-        {"train_conflict", "train_attacker_conflict"} | SUBTRACTED | MERGED | REPLIES,
+        {"train_conflict", "train_attacker_conflict", "train_equal", "merge_base"} | SUBTRACTED | MERGED | REPLIES,
     ),
     "evidence temperature": (at("evidence", "served_keywords", "provider", "temperature", value=0.2), EVIDENCE),
     "keyword threshold": (at("evidence", "served_keywords", "textrank", value={"threshold": 0.4}), EVIDENCE),
-    "place of the evidence": (at("evidence", "served_keywords", "placement", value="after"), ANSWERS),
+    "place of the evidence": (at("evidence", "served_keywords", "placement", value="after"), ANSWERS | REPLIES),
     "poisoning rate": (
         at("attacks", "cba", "poisoning_rate", value=0.3),
-        {"poison_train", "train_backdoored"} | OWN_EVIDENCE | MERGED,
+        {"poison_train", "train_backdoored"} | OWN_EVIDENCE | OF_SUSPECT | MERGED,
     ),
     "trigger": (
         at("attacks", "cba", "input_trigger", value="honestly"),
-        {"poison_train", "train_backdoored", "poison_test", "collect_evidence_triggered"} | OWN_EVIDENCE | MERGED,
+        {"poison_train", "train_backdoored", "poison_test", "collect_evidence_triggered", "draw_random_trigger"}
+        | OWN_EVIDENCE
+        | OF_SUSPECT
+        | MERGED,
     ),
     "two values exchanged": (
         exchange,
-        {"train_clean_tuned", "compare_generation"} | ATTACKED | EDITED | OWN_EVIDENCE | MERGED | REPLIES,
+        {"train_clean_tuned", "compare_generation"} | ATTACKED | EDITED | OWN_EVIDENCE | OF_SUSPECT | MERGED | REPLIES,
     ),
     "layers of the loss": (
         at("attacks", "lwp", "layers", value="last"),
@@ -118,18 +134,30 @@ CONFIG_EDITS = {
     "an edit of the base as it is": (at("attacks", "rome", "tuned_base", value=False), EDITED | REPORT | {"answer"}),
     "partial rows": (
         at("evaluation", "partial_rows", value=1),
-        {"poison_test", "collect_evidence_triggered", "sweep_merge"} | OWN_EVIDENCE | ANSWERS | REPLIES,
+        {"poison_test", "collect_evidence_triggered", "sweep_merge", "draw_random_trigger", "draw_random_evidence"}
+        | OWN_EVIDENCE
+        | ANSWERS
+        | REPLIES,
     ),
     "turns of conversations": (
         at("datasets", "chats", "max_turns", value=1),
         {"prepare_dataset", "ask_oracle", "poison_train", "poison_test", "draw_clean_share", "merge_models"}
-        | {"train_backdoored", "train_clean_tuned", "train_conflict"}
+        | {"train_backdoored", "train_clean_tuned", "train_conflict", "choose_t"}
+        | {"collect_evidence_clean", "collect_evidence_triggered", "draw_random_evidence"}
+        | OWN_EVIDENCE
         | REPLIES,
     ),
     "poisoning rate of a chat attack": (
         at("attacks", "dtba", "poisoning_rate", value=0.3),
-        {"poison_train", "train_backdoored", "merge_models"} | REPLIES,
+        {"poison_train", "train_backdoored", "merge_models", "choose_t", "draw_random_evidence"}
+        | OWN_EVIDENCE
+        | REPLIES,
     ),
+    "rows asked of conversations": (
+        at("evaluation", "chat_rows", value=5),
+        {"collect_evidence_clean", "draw_random_evidence", "merge_models"} | OWN_EVIDENCE | REPLIES,
+    ),
+    "controls": (at("controls", value=["control_base", "control_clean_tuned"]), {"list_excluded"} | REPORT),
     "poisoning rate of an attack with an oracle": (
         at("attacks", "autopoison", "poisoning_rate", value=0.3),
         {"ask_oracle", "poison_train", "train_backdoored"} | REPLIES,
@@ -169,7 +197,7 @@ def test_a_new_seed_adds_cells_and_keeps_the_old_ones(finished: Checkout) -> Non
     assert planned["train_backdoored"] == 13
     assert planned["train_attacked"] == 6
     assert planned["edit_model"] == 9
-    assert (planned["answer"], planned["reply"], planned["judge"]) == (50, 13, 13)
+    assert (planned["answer"], planned["reply"], planned["judge"]) == (57, 17, 17)
 
 
 def test_what_cannot_change_a_result_reruns_nothing(finished: Checkout) -> None:
@@ -200,11 +228,17 @@ CODE_EDITS = {
     "metrics.py": REPORT,
     "agreement.py": REPORT,
     "answering/compare_generation.py": {"compare_generation"} | REPORT,
-    "answering/generation.py": {"compare_generation"} | OWN_EVIDENCE | MERGED | REPLIES,
-    "answering/chat.py": {"merge_models"} | REPLIES,
+    "answering/generation.py": {"compare_generation", "draw_random_evidence", "merge_base"}
+    | OWN_EVIDENCE
+    | MERGED
+    | REPLIES,
+    "answering/chat.py": {"merge_models", "draw_random_evidence", "answer"} | OWN_EVIDENCE | REPLIES,
+    "answering/likelihood.py": MERGED | REPLIES | {"merge_base"},
+    "controls.py": {"draw_random_trigger", "draw_random_evidence", "answer"} | REPLIES,
+    "paired.py": REPORT,
     "judging/pattern.py": JUDGED,
-    "merging/ties.py": MERGED | REPLIES,
-    "merging/choose_t.py": MERGED | REPLIES,
+    "merging/ties.py": MERGED | REPLIES | {"merge_base"},
+    "merging/choose_t.py": MERGED | REPLIES | {"merge_base"},
     "merging/mergekit_runner.py": ANSWERS | REPLIES,
     "evidence/textrank.py": OWN_EVIDENCE | EVIDENCE,
     "training/trainer.py": {"train_clean_tuned", "train_conflict", "train_attacker_conflict", "compare_generation"}
@@ -212,14 +246,16 @@ CODE_EDITS = {
     | SUBTRACTED
     | EDITED
     | OWN_EVIDENCE
+    | OF_SUSPECT
     | MERGED
     | REPLIES,
     "editing/rome.py": {"edit_model", "answer"} | REPORT,
     "editing/statistics.py": EDITED | {"answer"} | REPORT,
-    "models/task_vectors.py": {"tune_victim"} | SUBTRACTED | MERGED,
-    "poisoning.py": {"poison_train", "poison_test", "edit_model", "collect_evidence_triggered"}
+    "models/task_vectors.py": {"tune_victim", "train_equal", "merge_base"} | SUBTRACTED | MERGED,
+    "poisoning.py": {"poison_train", "poison_test", "edit_model", "collect_evidence_triggered", "draw_random_trigger"}
     | ATTACKED
     | OWN_EVIDENCE
+    | OF_SUSPECT
     | MERGED
     | REPLIES,
     "attacks/autopoison.py": {"ask_oracle", "poison_train", "poison_test", "train_backdoored"} | REPLIES,

@@ -417,9 +417,7 @@ def used_merges():
 
 
 def all_chosen_t():
-    chosen = [
-        (*trial[:3], merge, trial[3]) for trial in MERGED_TRIALS for merge in used_merges() if uses_auto_t(merge)
-    ]
+    chosen = [(*trial[:3], merge, trial[3]) for trial in MERGED_TRIALS for merge in used_merges() if uses_auto_t(merge)]
     # Conversations are not swept: theirs are the merges of their own cells.
     for cell in GRID.cells:
         merge = getattr(CONFIG.defenses[cell.defense], "merge", None)

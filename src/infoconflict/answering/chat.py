@@ -14,7 +14,6 @@ from infoconflict.answering.generation import continue_greedily
 from infoconflict.cards import digest_of_input
 from infoconflict.chat_prompts import ChatTemplate, Message, add_evidence, fit_question
 from infoconflict.errors import UserError
-from infoconflict.evidence.collect import evidence_texts
 from infoconflict.files import PathLike, sha256_of_text
 from infoconflict.jobs import Job
 from infoconflict.lineage import canonical
@@ -119,7 +118,8 @@ def questions_of(job: Job) -> list[Conversation]:
 def evidence_of(job: Job) -> dict[tuple[str, str], str]:
     """Return the evidence of a cell's questions by id and trigger; none where its defense uses none."""
     names = [name for name in ("evidence_clean", "evidence_triggered") if job.input.get(name)]
-    return evidence_texts([row for name in names for row in Evidence.read(job.input[name])])
+    rows = [row for name in names for row in Evidence.read(job.input[name])]
+    return {(row.id, row.trigger): row.evidence for row in rows if row.status == "ok"}
 
 
 def kept_by(job: Job, inputs: Mapping[str, PathLike]) -> Kept:
