@@ -187,7 +187,7 @@ def _of_length(sentences: Sequence[str], n_words: int, rng: Random) -> str:
 def draw_random_evidence(job: Job) -> None:
     """Write random evidence for clean and for triggered questions, and its card."""
     pool = Evidence.read(job.input.clean)
-    counts = {}
+    counts: dict[str, int] = {}
     for name in ("clean", "triggered"):
         rows = random_evidence(Evidence.read(job.input[name]), pool, seed=job.seed)
         Evidence.write(job.output[name], rows)

@@ -101,9 +101,9 @@ def paired_difference(counts: Counts, confidence: float = CONFIDENCE) -> tuple[f
     (low_one, high_one), (low_two, high_two) = wilson(a + b, n, confidence), wilson(a + c, n, confidence)
     correlation = 0.0
     if margins := (a + b) * (c + d) * (a + c) * (b + d):
-        product = a * d - b * c
+        product = float(a * d - b * c)
         # The continuity correction of method 10; a negative correlation is taken as it is.
-        product = max(product - n / 2, 0) if product > 0 else product
+        product = max(product - n / 2, 0.0) if product > 0 else product
         correlation = product / math.sqrt(margins)
     below = _joined(one - low_one, high_two - two, correlation)
     above = _joined(high_one - one, two - low_two, correlation)
