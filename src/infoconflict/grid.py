@@ -84,7 +84,7 @@ def _controls(config: Config, cells: Iterable[Cell]) -> tuple[tuple[Cell, ...], 
     run: dict[tuple[str, str, str], list[str]] = {}
     excluded = []
     used: dict[tuple[str, str, str], list[str]] = {}
-    trials = {}
+    trials: dict[tuple[str, str, str, int], None] = {}
     for cell in cells:
         used.setdefault((cell.model, cell.dataset, cell.attack), []).append(cell.defense)
         trials[cell.model, cell.dataset, cell.attack, cell.seed] = None
