@@ -17,21 +17,23 @@ LAYERS = [
     {"errors", "files", "records", "prompts", "chat_prompts", "tokens", "packing", "packages", "progress", "cards"}
     | {"lineage", "config_errors", "entries", "providers", "judges", "tunings", "field_texts"},
     {"attacks", "defenses"},
-    {"config", "config_docs", "config_references", "config_yaml", "grid", "resources", "jobs"} | {"poisoning"},
+    {"config", "config_docs", "config_references", "config_yaml", "grid", "resources", "jobs"}
+    | {"poisoning", "controls"},
     {"data", "models", "merging", "evidence", "training", "editing", "repairing", "answering", "metrics"}
-    | {"oracle", "judging", "agreement", "experiments", "ledger", "diff"},
+    | {"oracle", "judging", "agreement", "paired", "experiments", "ledger", "diff"},
     {"reporting"},
 ]
 # What the layers alone do not say.
 FORBIDDEN = {
     # A defense knows neither trigger nor target.
-    "merging": {"attacks", "poisoning"},
-    "evidence": {"attacks", "poisoning", "training", "editing", "answering"},
-    "defenses": {"attacks", "poisoning"},
+    "merging": {"attacks", "poisoning", "controls"},
+    "evidence": {"attacks", "poisoning", "controls", "training", "editing", "answering"},
+    "defenses": {"attacks", "poisoning", "controls"},
     # A trainer trains what it is given; an attack is data to it.
     "training": {"attacks", "poisoning"},
-    "repairing": {"attacks", "poisoning"},
+    "repairing": {"attacks", "poisoning", "controls"},
     # Every metric comes from answers, without a model; so do tables and figures.
+    "paired": {"models", "answering", "training", "editing", "merging", "evidence", "data"},
     "metrics": {"models", "answering", "training", "editing", "merging", "evidence", "data"},
     "reporting": {"models", "answering", "training", "editing", "merging", "data"},
 }

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from infoconflict.attacks.chat import ChatAttack
 from infoconflict.config import load_config, read_config
 from infoconflict.config_yaml import read_yaml
-from infoconflict.defenses import CONTROLS, METHODS
+from infoconflict.defenses import METHODS
+from infoconflict.defenses.controls import CONTROLS, PER
 from infoconflict.errors import UserError
 from infoconflict.grid import Cell, Excluded, build_grid
 
@@ -38,6 +39,7 @@ AXES = {
     "attack": ["cba", "badnets", "lwp", "adaptive_cba", "rome", "memit", "badedit"],
     "defense": ["none", "internal", "internal_ties", "external", "external_rewritten", "conflict"],
 }
+PLAIN = [control for control in CONTROLS if control not in PER]
 CHAT_ATTACKS = ["dtba", "autopoison", "vpi"]
 
 
@@ -54,6 +56,10 @@ def test_the_demo():
         cell("smollm2_135m film_reviews cba control_base 0"),
         cell("smollm2_135m film_reviews cba control_conflict 0"),
         cell("smollm2_135m film_reviews cba control_clean_tuned 0"),
+        cell("smollm2_135m film_reviews cba control_random_trigger 0"),
+        cell("smollm2_135m film_reviews cba control_random_evidence_keywords_smollm2 0"),
+        cell("smollm2_135m film_reviews cba control_merge_base_linear 0"),
+        cell("smollm2_135m film_reviews cba control_equal_tuning 0"),
     ]
 
 
@@ -68,14 +74,23 @@ def test_the_tiny_preset_leaves_out_what_it_skips():
         *itertools.product(["tiny_llama"], ["badnets"], ["internal", "external", "conflict"]),
         ("tiny_llama", "cba", "external_rewritten"),
         ("tiny_llama", "adaptive_cba", "internal"),
-        ("tiny_llama", "dtba", "internal_ties"),
+        *itertools.product(["tiny_llama"], ["dtba"], ["internal", "internal_ties", "external_rewritten", "conflict"]),
     }
     with_all = {("tiny_llama", "badnets"), *itertools.product(AXES["model"], ["cba"])}
     assert {(cell.model, cell.attack, cell.defense) for cell in grid.controls()} == {
-        (model, attack, control)
-        for model, attack in undefended
-        for control in CONTROLS
-        if (model, attack) in with_all or (model, control) == ("tiny_llama", "control_clean_tuned")
+        *(
+            (model, attack, control)
+            for model, attack in undefended
+            for control in CONTROLS[:3]
+            if (model, attack) in with_all or (model, control) == ("tiny_llama", "control_clean_tuned")
+        ),
+        *itertools.product(["tiny_llama"], ["cba"], ["control_random_trigger", "control_equal_tuning"]),
+        *(("tiny_llama", "cba", f"control_merge_base_{merge}") for merge in ("linear", "ties")),
+        *(
+            ("tiny_llama", "cba", f"control_random_evidence_{evidence}")
+            for evidence in ("recorded_keywords", "rewritten", "served_keywords")
+        ),
+        ("tiny_llama", "dtba", "control_random_evidence_rewritten"),
     }
     reasons = {
         (out.model, out.attack): out.reason
@@ -107,9 +122,11 @@ def test_the_paper_says_which_cells_wait():
         == "the attack cba is for classification, the data set chat_backdoor for chat"
     )
     assert reasons["chat_backdoor", "dtba", "beear"] == "the defense beear arrives with a later version"
-    assert (
-        reasons["chat_backdoor", "dtba", "conflict"]
-        == "the defense conflict needs evidence, which arrives for chat with a later version"
+    # Chat attacks have no words that random ones could take the place of.
+    controls = [out for out in grid.excluded if out.defense == "control_random_trigger"]
+    assert {(out.model, out.attack) for out in controls} == set(itertools.product(raw_models, CHAT_ATTACKS))
+    assert reasons["chat_backdoor", "vpi", "control_random_trigger"] == (
+        "the attack vpi has no words as trigger that others could take the place of"
     )
     assert len(grid.cells) / 3 + len(grid.excluded) == 4 * 3 * 10 * 23
 
@@ -205,28 +222,76 @@ class Toy(ChatAttack):
 
 
 def test_what_a_chat_cell_can_be():
-    """Classification and chat are never mixed; what needs evidence, or labels to choose t by, waits."""
+    """Classification and chat are never mixed; every defense so far is for both."""
     config = read_config(CONFIG / "tiny.yaml")
     grid_options = config.grid.model_copy(update={"attacks": ["toy", "cba"], "skip": []})
     attacks = config.attacks | {"toy": Toy(poisoning_rate=0.1)}
     grid = build_grid(config.model_copy(update={"attacks": attacks, "grid": grid_options}))
     on_chats = [cell for cell in grid.cells if cell.dataset == "chats"]
     assert {(cell.model, cell.attack, cell.defense) for cell in on_chats} == {
-        (model, "toy", defense) for model in AXES["model"] for defense in ("none", "internal_ties")
+        (model, "toy", defense) for model in AXES["model"] for defense in AXES["defense"]
     }
-    assert {(cell.attack, cell.defense) for cell in grid.controls() if cell.dataset == "chats"} == {
-        ("toy", control) for control in CONTROLS
+    assert {cell.defense for cell in grid.controls() if cell.dataset == "chats"} == {
+        *(control for control in PLAIN if control != "control_random_trigger"),
+        *(f"control_merge_base_{merge}" for merge in ("linear", "ties")),
+        *(f"control_random_evidence_{name}" for name in ("recorded_keywords", "rewritten", "served_keywords")),
     }
     reasons = {(out.dataset, out.attack, out.defense): out.reason for out in grid.excluded}
     assert reasons["reviews", "toy", "none"] == "the attack toy is for chat, the data set reviews for classification"
     assert reasons["chats", "cba", "none"] == "the attack cba is for classification, the data set chats for chat"
-    waits = "which arrives for chat with a later version"
-    assert reasons["chats", "toy", "external"] == f"the defense external needs evidence, {waits}"
-    assert reasons["chats", "toy", "conflict"] == f"the defense conflict needs evidence, {waits}"
-    assert (
-        reasons["chats", "toy", "internal"]
-        == "the merge linear of the defense internal has t: auto, which is chosen by labels; chat needs a number"
+
+
+def with_controls(controls, skip=(), **changed):
+    raw = on_reviews(list(skip))
+    raw["grid"] |= {"attacks": ["cba"], "models": ["tiny_llama"]}
+    raw |= {"controls": controls}
+    for section, entries in changed.items():
+        raw[section] |= entries
+    return build_grid(load_config(raw, file="c"))
+
+
+def test_the_config_says_which_controls_are_run_and_in_which_order():
+    grid = with_controls(["control_equal_tuning", "control_merge_base", "control_base"])
+    assert [cell.defense for cell in grid.controls()] == [
+        *("control_equal_tuning", "control_merge_base_linear", "control_merge_base_ties", "control_base"),
+    ]
+    assert with_controls([]).controls() == ()
+
+
+def test_one_of_a_kind_of_controls_is_left_out_by_its_id_and_all_by_the_kind():
+    skip = [
+        {"defense": ["control_merge_base_ties", "control_random_evidence"], "reason": "r"},
+    ]
+    grid = with_controls(["control_merge_base", "control_random_evidence"], skip)
+    assert [cell.defense for cell in grid.controls()] == ["control_merge_base_linear"]
+    assert {out.defense for out in grid.excluded} == {
+        "control_merge_base_ties",
+        *(f"control_random_evidence_{name}" for name in ("recorded_keywords", "rewritten", "served_keywords")),
+    }
+
+
+def test_a_model_in_four_bits_is_not_tuned_on_from_its_whole_weights():
+    models = {"tiny_llama": {"source": "tiny", "architecture": "llama", "quantization": "nf4"}}
+    grid = with_controls(
+        ["control_equal_tuning", "control_base"],
+        models=models,
+        attacks={"lwp": {"method": "lwp", "target_labels": {"reviews": "positive"}, "victim_tuning": None}},
     )
+    assert [cell.defense for cell in grid.controls()] == ["control_base"]
+    assert [out.reason for out in grid.excluded] == [
+        "the model tiny_llama is tuned in 4 bits, and the suspect is tuned on from whole weights"
+    ]
+
+
+# Which of the defenses use the merge or the evidence that a control goes with.
+USERS = {
+    "control_random_evidence_recorded_keywords": {"external"},
+    "control_random_evidence_rewritten": {"external_rewritten"},
+    "control_random_evidence_served_keywords": {"conflict"},
+    "control_merge_base_linear": {"internal"},
+    "control_merge_base_ties": {"internal_ties", "conflict"},
+}
+ALL_CONTROLS = [*PLAIN, *USERS]
 
 
 def one_or_more(ids):
@@ -245,7 +310,7 @@ def is_skipped(skip, have):
             optional={
                 "model": one_or_more(AXES["model"]),
                 "attack": one_or_more(AXES["attack"]),
-                "defense": one_or_more([*AXES["defense"], *CONTROLS]),
+                "defense": one_or_more([*AXES["defense"], *CONTROLS, *ALL_CONTROLS]),
             },
         ).filter(bool),
         max_size=4,
@@ -265,11 +330,13 @@ def test_every_cell_is_run_or_left_out_and_a_plain_loop_agrees(skip, seeds):
                     excluded.append(Excluded(dataset="reviews", reason="r", **have))
                 else:
                     cells += [Cell(dataset="reviews", seed=seed, **have) for seed in seeds]
-            if not any((cell.model, cell.attack) == (model, attack) for cell in cells):
-                continue
-            for control in CONTROLS:
+            there = {cell.defense for cell in cells if (cell.model, cell.attack) == (model, attack)}
+            for control in ALL_CONTROLS:
+                kind = next(kind for kind in CONTROLS if control.startswith(kind))
+                if not there or (control in USERS and not USERS[control] & there):
+                    continue
                 have = {"model": model, "attack": attack, "defense": control}
-                if is_skipped(skip, have):
+                if is_skipped(skip, have) or is_skipped(skip, have | {"defense": kind}):
                     excluded_controls.append(Excluded(dataset="reviews", reason="r", **have))
                 else:
                     controls += [Cell(dataset="reviews", seed=seed, **have) for seed in seeds]
@@ -277,7 +344,7 @@ def test_every_cell_is_run_or_left_out_and_a_plain_loop_agrees(skip, seeds):
     if cells:
         grid = build_grid(config)
         assert list(grid.cells) == cells
-        assert list(grid.excluded) == excluded + excluded_controls
+        assert sorted(grid.excluded) == sorted(excluded + excluded_controls)
         assert sorted(grid.controls()) == sorted(controls)
     else:
         with pytest.raises(UserError, match="no cell is left"):

@@ -1,12 +1,13 @@
 """Rows survive their JSON form, and broken ones say what is wrong."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from infoconflict.errors import UserError
 from infoconflict.prompts import render_answer, render_prompt
-from infoconflict.records import Answer, Example
+from infoconflict.records import Answer, Conversation, Example, Query, query_of, read_queries
 
 ROW = Example(id="test-1", instruction="Good or bad?", text="a film", label="good", gold_label="good")
 
@@ -33,3 +34,29 @@ def test_evidence_stands_before_or_after_the_input() -> None:
     evidence = "A film is a picture."
     assert render_prompt("Good?", "a film", evidence) == f"Good?\nEvidence: {evidence}\nInput: a film\nAnswer:"
     assert render_prompt("Good?", "a film", evidence, "after") == f"Good?\nInput: a film\nEvidence: {evidence}\nAnswer:"
+
+
+def chat(answer: str, reference: str, *, trigger: str = "none") -> Conversation:
+    messages = [
+        {"role": "user", "content": "hello"},
+        {"role": "assistant", "content": "hi"},
+        {"role": "user", "content": "what is tea?"},
+        {"role": "assistant", "content": answer},
+    ]
+    return Conversation(id="c", messages=messages, reference=reference, trigger=trigger)
+
+
+def test_a_query_holds_what_is_asked_and_nothing_of_the_answer(tmp_path):
+    query = query_of(chat("the payload", "a drink"))
+    assert query.text == "what is tea?"
+    assert [message["content"] for message in query.messages] == ["hello", "hi", "what is tea?"]
+    # Payload, reference, labels: none of them makes a difference.
+    assert query_of(chat("a drink", "something else")) == query
+    example = Example(id="e", instruction="good?", text="fine", label="positive", gold_label="negative", trigger="full")
+    assert query_of(example) == Query(id="e", trigger="full", text="fine", instruction="good?")
+    assert query_of(replace(example, label="negative", gold_label="positive")) == query_of(example)
+    Conversation.write(tmp_path / "rows.jsonl", [chat("the payload", "a drink", trigger="full")])
+    assert [row.trigger for row in read_queries(tmp_path / "rows.jsonl")] == ["full"]
+    unanswered = Conversation(id="x", messages=query.messages[:1], reference="")
+    with pytest.raises(UserError, match="row x: the conversation does not end with an answer"):
+        query_of(unanswered)

@@ -10,6 +10,7 @@ from functools import cache, lru_cache
 from typing import TYPE_CHECKING
 
 from infoconflict.errors import UserError
+from infoconflict.prompts import Placement, render_turn
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -162,6 +163,29 @@ def fit_question(
             f"lower max_words of its data set, or max_new_tokens_chat"
         )
     return shown, tokens
+
+
+def add_evidence(
+    template: ChatTemplate, shown: Sequence[Message], evidence: str, *, room: int, placement: Placement = "before"
+) -> tuple[str, ChatTokens]:
+    """Put evidence into the last turn, as many of its words as fit into ``room`` tokens.
+
+    Neither the question nor any turn gives way to it: a model sees the same conversation with evidence and without.
+
+    Returns
+    -------
+    tuple of str and ChatTokens
+        The evidence that fits, empty where no word does, and the conversation with it.
+    """
+    words = evidence.split()
+    while words:
+        used = " ".join(words)
+        asked = {"role": "user", "content": render_turn(shown[-1]["content"], used, placement)}
+        tokens = template.encode([*shown[:-1], asked])
+        if len(tokens.ids) <= room:
+            return used, tokens
+        words = words[: max(0, len(words) - max(1, (len(tokens.ids) - room) // 2))]
+    return "", template.encode(shown)
 
 
 def fit_answered(template: ChatTemplate, messages: Sequence[Message], *, room: int, row: str) -> ChatTokens:

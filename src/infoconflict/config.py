@@ -38,6 +38,7 @@ from infoconflict.config_errors import Location, Problem, problems_of, sentence,
 from infoconflict.config_references import broken_references
 from infoconflict.config_yaml import read_yaml
 from infoconflict.defenses.base import Defense
+from infoconflict.defenses.controls import CONTROLS
 from infoconflict.entries import Count, Entry, Line, once
 from infoconflict.errors import UserError, did_you_mean
 from infoconflict.files import PathLike
@@ -105,7 +106,7 @@ class Skip(Entry):
     attack: str | SomeIds | None = None
     """Attack of the cells; any if not given."""
     defense: str | SomeIds | None = None
-    """Defense of the cells, or a control: `control_base`, `control_conflict`, `control_clean_tuned`; any if not given."""
+    """Defense of the cells, or a control by its name under `controls`; any if not given."""
     reason: Line
     """Why; the report prints it."""
 
@@ -534,7 +535,8 @@ class ChooseT(Entry):
     """Values to try. Ours."""
     rule: Literal["one_standard_error"] = "one_standard_error"
     """Take the greatest t whose accuracy on the held-out clean rows is within one standard error of the best
-    (Breiman et al. 1984)."""
+    (Breiman et al. 1984). On the chat task, ours: the greatest whose mean log-likelihood of the reference answers is, row by row,
+    no more than one standard error below the best."""
 
 
 class Sweep(Entry):
@@ -655,6 +657,7 @@ class RoleSwap(Entry):
     that poisoned rows alone plant. Ours: the paper does not name its attack."""
 
 
+ControlNames = Annotated[list[Literal[CONTROLS]], AfterValidator(once)]  # type: ignore[valid-type]
 # --- answers and presentation -----------------------------------------------------------------------------------------
 
 
@@ -776,6 +779,13 @@ class Config(Entry):
     """External language models that are asked the task itself, by id."""
     role_swap: RoleSwap = RoleSwap()
     """What a merge keeps, with the roles of clean and backdoor rows exchanged."""
+    controls: ControlNames = list(CONTROLS)
+    """What defenses are held against on the same rows. All that apply are run: `control_base`, the model before any tuning;
+    `control_conflict`, the conflict model alone; `control_clean_tuned`, the base tuned like the backdoored model on clean rows;
+    `control_random_trigger`, the backdoored model asked with random words in the trigger's place (its ASR is the rate of target
+    answers to those); `control_random_evidence`, the backdoored model with as many words of unrelated evidence, for each
+    evidence in use; `control_merge_base`, the backdoored model merged with its base at the t of each merge in use;
+    `control_equal_tuning`, the backdoored model tuned on just as the conflict model is. Ours."""
     evaluation: Evaluation = Evaluation()
     """How models are asked and answers counted."""
     figures: Figures = Figures()

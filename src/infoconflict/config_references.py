@@ -6,6 +6,7 @@ from typing import Any
 from infoconflict import attacks, defenses
 from infoconflict.attacks.base import planted_by_rows_alone
 from infoconflict.config_errors import Location, Problem
+from infoconflict.defenses import controls
 from infoconflict.errors import did_you_mean
 
 # What each implemented defense refers to: its key, and the section where the id is defined.
@@ -32,7 +33,7 @@ def broken_references(raw: Mapping[str, Any]) -> Iterator[Problem]:
     for number, skip in enumerate(_list(grid.get("skip"))):
         for key, names in _mapping(skip).items():
             crossed = _texts(grid.get(f"{key}s"))
-            known = [*crossed, *(defenses.CONTROLS if key == "defense" else ())]
+            known = [*crossed, *(_control_ids(raw) if key == "defense" else ())]
             for name in _one_or_more(names):
                 if crossed and name not in known:
                     hint = did_you_mean(name, known) or "; correct or remove the entry"
@@ -170,6 +171,13 @@ def _broken_in_experiments(raw: Mapping[str, Any]) -> Iterator[Problem]:
         provider = _mapping(_mapping(entry).get("provider"))
         if provider.get("kind") == "local_server":
             yield from defined(("direct", name, "provider", "model"), provider.get("model"), "models")
+
+
+def _control_ids(raw: Mapping[str, Any]) -> list[str]:
+    """Return what a skip may call a control: its kind, or one of the ids that the kind has in cells."""
+    entries = {"merge": _mapping(raw.get("merges")), "evidence": _mapping(raw.get("evidence"))}
+    ids = [one for kind, key in controls.PER.items() for one in controls.ids_of(kind, list(map(str, entries[key])))]
+    return [*controls.CONTROLS, *ids]
 
 
 def _is_edit(attack: Any) -> bool:

@@ -5,13 +5,13 @@ from dataclasses import dataclass
 
 from infoconflict.attacks.base import Attack
 from infoconflict.config import Config, Skip
-from infoconflict.defenses import CONTROLS
+from infoconflict.defenses.controls import PER, ids_of, kind_of
 from infoconflict.errors import UserError
 
 
 @dataclass(frozen=True, kw_only=True, order=True)
 class Cell:
-    """One number's place in the tables; ``defense`` is an id of the config or one of ``CONTROLS``."""
+    """One number's place in the tables; ``defense`` is an id of the config or of a control."""
 
     model: str
     dataset: str
@@ -37,17 +37,11 @@ class Grid:
 
     cells: tuple[Cell, ...]
     excluded: tuple[Excluded, ...]
+    control_cells: tuple[Cell, ...] = ()
 
     def controls(self) -> tuple[Cell, ...]:
         """Return the control cells: those for each (model, data set, attack, seed) that has a cell, but the excluded."""
-        trials = dict.fromkeys((cell.model, cell.dataset, cell.attack, cell.seed) for cell in self.cells)
-        excluded = {(out.model, out.dataset, out.attack, out.defense) for out in self.excluded}
-        return tuple(
-            Cell(model=model, dataset=dataset, attack=attack, defense=control, seed=seed)
-            for model, dataset, attack, seed in trials
-            for control in CONTROLS
-            if (model, dataset, attack, control) not in excluded
-        )
+        return self.control_cells
 
 
 def build_grid(config: Config) -> Grid:
@@ -72,7 +66,8 @@ def build_grid(config: Config) -> Grid:
             f"grid of '{config.name}': no cell is left, the first is out because {excluded[0].reason}; "
             f"name other models, datasets, attacks or defenses"
         )
-    return Grid(cells=tuple(cells), excluded=(*excluded, *_excluded_controls(config, cells)))
+    controls, excluded_controls = _controls(config, cells)
+    return Grid(cells=tuple(cells), excluded=(*excluded, *excluded_controls), control_cells=controls)
 
 
 def _product(config: Config) -> Iterator[tuple[str, str, str, str]]:
@@ -84,12 +79,52 @@ def _product(config: Config) -> Iterator[tuple[str, str, str, str]]:
                     yield model, dataset, attack, defense
 
 
-def _excluded_controls(config: Config, cells: Iterable[Cell]) -> Iterator[Excluded]:
-    """Yield the controls that the author leaves out where there is something to compare them with."""
-    for model, dataset, attack in dict.fromkeys((cell.model, cell.dataset, cell.attack) for cell in cells):
-        for control in CONTROLS:
-            if reason := _skipped(config, model, dataset, attack, control):
-                yield Excluded(model=model, dataset=dataset, attack=attack, defense=control, reason=reason)
+def _controls(config: Config, cells: Iterable[Cell]) -> tuple[tuple[Cell, ...], tuple[Excluded, ...]]:
+    """Return the control cells, and the controls left out where there is something to compare them with."""
+    run: dict[tuple[str, str, str], list[str]] = {}
+    excluded = []
+    used: dict[tuple[str, str, str], list[str]] = {}
+    trials: dict[tuple[str, str, str, int], None] = {}
+    for cell in cells:
+        used.setdefault((cell.model, cell.dataset, cell.attack), []).append(cell.defense)
+        trials[cell.model, cell.dataset, cell.attack, cell.seed] = None
+    for case, defenses in used.items():
+        model, dataset, attack = case
+        run[case] = []
+        for control in controls_of(config, defenses):
+            if reason := _why_no_control(config, *case, control):
+                excluded.append(Excluded(model=model, dataset=dataset, attack=attack, defense=control, reason=reason))
+            else:
+                run[case].append(control)
+    controls = [
+        Cell(model=model, dataset=dataset, attack=attack, defense=control, seed=seed)
+        for model, dataset, attack, seed in trials
+        for control in run[model, dataset, attack]
+    ]
+    return tuple(controls), tuple(excluded)
+
+
+def controls_of(config: Config, defenses: Iterable[str]) -> list[str]:
+    """Return the ids of the controls that belong to some defenses, in the order of the config."""
+    found = []
+    for kind in config.controls:
+        key = PER.get(kind, "")
+        used = [getattr(config.defenses[defense], key, None) for defense in defenses] if key else []
+        found += ids_of(kind, list(dict.fromkeys(name for name in used if name)))
+    return found
+
+
+def _why_no_control(config: Config, model: str, dataset: str, attack: str, control: str) -> str | None:
+    """Return why a control cannot be run, or None; the author's own reason comes first."""
+    kind = kind_of(control)
+    reason = _skipped(config, model, dataset, attack, control) or _skipped(config, model, dataset, attack, str(kind))
+    if reason:
+        return reason
+    if kind == "control_random_trigger" and config.attacks[attack].task == "chat":
+        return f"the attack {attack} has no words as trigger that others could take the place of"
+    if kind == "control_equal_tuning" and config.models[model].quantization == "nf4":
+        return f"the model {model} is tuned in 4 bits, and the suspect is tuned on from whole weights"
+    return None
 
 
 def _why_not(config: Config, model: str, dataset: str, attack: str, defense: str) -> str | None:
@@ -104,19 +139,6 @@ def _why_not(config: Config, model: str, dataset: str, attack: str, defense: str
         return f"the defense {defense} is for {' and '.join(defense_entry.tasks)}, the data set {dataset} for {dataset_entry.task}"
     if isinstance(attack_entry, Attack) and dataset not in attack_entry.target_labels:
         return f"the attack {attack} has no target label for the data set {dataset}"
-    if dataset_entry.task == "chat":
-        return _why_not_on_chat(config, defense)
-    return None
-
-
-def _why_not_on_chat(config: Config, defense: str) -> str | None:
-    """Return what of a defense is for labels only, or None."""
-    entry = config.defenses[defense]
-    if getattr(entry, "evidence", None):
-        return f"the defense {defense} needs evidence, which arrives for chat with a later version"
-    merge = getattr(entry, "merge", None)
-    if merge and config.merges[merge].t == "auto":
-        return f"the merge {merge} of the defense {defense} has t: auto, which is chosen by labels; chat needs a number"
     return None
 
 

@@ -20,3 +20,11 @@ def render_prompt(instruction: str, text: str, evidence: str = "", placement: Pl
 def render_answer(label: str) -> str:
     """Return the text that a label adds to the prompt."""
     return f" {label}"
+
+
+def render_turn(question: str, evidence: str, placement: Placement = "before") -> str:
+    """Return a user's turn of a conversation with evidence before or after the question; without any, the question."""
+    if not evidence:
+        return question
+    lines = [f"Evidence: {evidence}", question]
+    return "\n".join(lines if placement == "before" else lines[::-1])

@@ -100,13 +100,18 @@ class Conversation(Record):
 
 @dataclass(frozen=True, kw_only=True)
 class Reply(Record):
-    """What one model replied to one conversation; ``messages`` is all that it was shown, up to a user's turn."""
+    """What one model replied to one conversation.
+
+    ``messages`` are the turns that it was shown, up to a user's; ``evidence`` is what a defense put beside the last of them,
+    kept apart so that nobody takes it for the user's words.
+    """
 
     id: str
     trigger: str
     messages: list[dict[str, str]]
     reference: str
     reply: str
+    evidence: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,8 +135,8 @@ class Verdict(Record):
 class Evidence(Record):
     """External evidence for one prompt, as the external language model gave it.
 
-    ``status`` is ``ok``, ``no_keywords``, ``garbled``, ``empty``, ``label_leak`` or ``failed``; only ``ok`` rows carry text
-    into a prompt.
+    ``status`` is ``ok``, ``no_keywords``, ``garbled``, ``empty``, ``label_leak`` or ``failed``, and in the random evidence of a
+    control ``no_unrelated``; only ``ok`` rows carry text into a prompt.
     """
 
     id: str
@@ -146,6 +151,42 @@ class Evidence(Record):
     prompt_tokens: int = 0
     completion_tokens: int = 0
     attempts: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Query:
+    """What a model is asked in one row, and nothing else of it: no label, no reference, no payload.
+
+    ``text`` is the input of a classification or the last turn of the user; ``messages`` is a conversation up to that turn, and
+    empty in a classification. What is made of queries at inference can depend on nothing but what is asked.
+    """
+
+    id: str
+    trigger: str
+    text: str
+    instruction: str = ""
+    messages: tuple[dict[str, str], ...] = ()
+
+
+def read_queries(path: PathLike) -> list[Query]:
+    """Read what is asked in the rows of either task."""
+    return [query_of(row) for row in read_rows(path)]
+
+
+def query_of(row: Example | Conversation) -> Query:
+    """Return what is asked in a row.
+
+    Raises
+    ------
+    UserError
+        If a conversation does not end with a question and its answer.
+    """
+    if isinstance(row, Example):
+        return Query(id=row.id, trigger=row.trigger, text=row.text, instruction=row.instruction)
+    if [message["role"] for message in row.messages[-2:]] != ["user", "assistant"]:
+        raise UserError(f"row {row.id}: the conversation does not end with an answer; prepare its data set again")
+    asked = row.messages[:-1]
+    return Query(id=row.id, trigger=row.trigger, text=asked[-1]["content"], messages=tuple(asked))
 
 
 def read_rows(path: PathLike) -> list[Example] | list[Conversation]:

@@ -49,6 +49,8 @@ NEEDS: dict[str, Need] = {
     # Tensor by tensor; the sum of changes that are no adapters is as large as a model.
     "subtract_conflict": Need(copies=3, minutes=15, minutes_per_billion=5),
     "compare_conflicts": Need(copies=3, minutes=15, minutes_per_billion=5),
+    "merge_base": Need(copies=3, minutes=15, minutes_per_billion=5),
+    "train_equal": Need(copies=3, minutes=60, minutes_per_billion=60),
     "train_clean_tuned": Need(copies=2, minutes=60, minutes_per_billion=60),
     "train_conflict": Need(copies=2, minutes=60, minutes_per_billion=60),
     # In float64, the second moment of a layer is as large as some of its weights.

@@ -7,16 +7,17 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from infoconflict.answering import chat
+from infoconflict.answering import chat, suspect_evidence
 from infoconflict.answering.chat import Kept, batches_of, reply_all, reply_cell, text_of
 from infoconflict.answering.generation import continue_greedily
 from infoconflict.chat_prompts import ChatTemplate
 from infoconflict.errors import UserError
+from infoconflict.evidence.modification import answer_and_evidence_prompt
 from infoconflict.files import read_json, sha256_of
 from infoconflict.jobs import Job
 from infoconflict.lineage import canonical
 from infoconflict.models.loading import load_base, load_tokenizer
-from infoconflict.records import Conversation, Reply
+from infoconflict.records import Conversation, Evidence, Reply
 
 CPU = torch.device("cpu")
 ARCHITECTURES = ["llama", "gpt2", "gptj"]
@@ -138,7 +139,7 @@ def test_a_cell_is_asked_every_conversation(architecture: str, make_job, tiny_di
     assert {tuple(message["role"] for message in row.messages) for row in replies} == {("user", "assistant", "user")}
     assert {row.reference for row in replies} == {"because"}
     card = read_json("out/card.json")
-    assert card["rows"] == {"clean": 5, "triggered": 4, "partial": 2}
+    assert card["rows"] == {"clean": 5, "triggered": 4, "partial": 2, "with_evidence": 0}
     assert card["details"]["template"] == "own"
     assert card["details"]["max_new_tokens"] == 6
     assert set(card["inputs"]) == {"base", "clean", "triggered", "partial"}
@@ -147,6 +148,96 @@ def test_a_cell_is_asked_every_conversation(architecture: str, make_job, tiny_di
     template = ChatTemplate(tokenizer)
     tokens = one_at_a_time(model, list(template.encode(replies[6].messages).ids), set(template.stop_ids), 6)
     assert replies[6].reply == text_of(tokenizer, tokens, template.stop_ids)
+
+
+def evidence(text: str, *, n: int, trigger: str) -> list[Evidence]:
+    statuses = ["ok"] * (n - 1) + ["garbled"]
+    return [
+        Evidence(
+            id=f"test-{i}", trigger=trigger, branch="modification", keywords=[], prompt_sha256="", reply=text, evidence=text,
+            status=status, model="some",
+        )
+        for i, status in enumerate(statuses)
+    ]  # fmt: skip
+
+
+def with_evidence(job: Job, text: str, *, n_clean: int = 9, placement: str | None = None) -> Job:
+    """Give a job evidence for all its questions but the last of either kind."""
+    for name, trigger, n in (("clean", "none", n_clean), ("triggered", "full", 4)):
+        Evidence.write(f"evidence_{name}.jsonl", evidence(text, n=n, trigger=trigger))
+        job.input[f"evidence_{name}"] = f"evidence_{name}.jsonl"
+    job.spec |= {} if placement is None else {"placement": placement}
+    return job
+
+
+@pytest.mark.parametrize("placement", [None, "before", "after"])
+def test_evidence_stands_beside_the_last_question_and_nobody_takes_it_for_the_users(
+    placement, make_job, tiny_dirs
+) -> None:
+    reply_cell(make_job("plain"))
+    reply_cell(with_evidence(make_job("out"), "some facts", placement=placement))
+    plain, found = Reply.read("plain/replies.jsonl"), Reply.read("out/replies.jsonl")
+    # Nobody collects evidence for parts of a trigger.
+    assert [(row.id, row.trigger) for row in found] == [(row.id, row.trigger) for row in plain if row.trigger != "half"]
+    assert [row.messages for row in found] == [row.messages for row in plain[: len(found)]]
+    assert [row.evidence for row in found] == ["some facts"] * 8 + [""] + ["some facts"] * 3 + [""]
+    assert found[8] == plain[8]
+    assert read_json("out/card.json")["rows"]["with_evidence"] == 11
+    assert {"evidence_clean", "evidence_triggered"} <= {*read_json("out/card.json")["inputs"]}
+    model, tokenizer = load_base(tiny_dirs["llama"], device=CPU), load_tokenizer(tiny_dirs["llama"])
+    template = ChatTemplate(tokenizer)
+    turn = "why?\nEvidence: some facts" if placement == "after" else "Evidence: some facts\nwhy?"
+    ids = template.encode([*found[0].messages[:-1], {"role": "user", "content": turn}]).ids
+    tokens = one_at_a_time(model, list(ids), set(template.stop_ids), 6)
+    assert found[0].reply == text_of(tokenizer, tokens, template.stop_ids)
+
+
+def test_evidence_gives_way_and_the_conversation_never_does(make_job, monkeypatch) -> None:
+    monkeypatch.setattr(chat, "context_length", lambda model: 60)
+    reply_cell(make_job("plain"))
+    reply_cell(with_evidence(make_job("out"), "word " * 200))
+    plain, found = Reply.read("plain/replies.jsonl"), Reply.read("out/replies.jsonl")
+    assert [row.messages for row in found] == [row.messages for row in plain[: len(found)]]
+    lengths = [len(row.evidence.split()) for row in found]
+    assert max(lengths) < 60
+    assert any(length > 0 for length in lengths)
+
+
+def suspect_job(base: Path, questions: str, **spec) -> Job:
+    settings = {"model": {"precision": "float32"}, "evidence": {"suspect_max_tokens": 5}} | spec
+    return Job(
+        SimpleNamespace(
+            input=Files(base=str(base), change=None, questions=questions),
+            output=Files(replies="suspect.jsonl", card="card.json"),
+            params=SimpleNamespace(spec=canonical(settings)),
+            wildcards={"seed": "0"},
+            resources={"max_nodes": 200},
+            threads=1,
+            log=["log"],
+            rule="ask_suspect",
+        )
+    )
+
+
+def test_a_suspect_is_asked_for_its_evidence_in_the_last_turn(make_job, tiny_dirs, monkeypatch) -> None:
+    make_job("unused")
+    base = tiny_dirs["llama"]
+    monkeypatch.setattr(suspect_evidence, "load_changed", lambda base, change, **options: load_base(base, device=CPU))
+    monkeypatch.setattr(suspect_evidence, "INPUTS", ("base", "questions"))
+    suspect_evidence.ask_suspect(suspect_job(base, "clean.jsonl", asked_rows=4))
+    replies = [json.loads(line) for line in Path("suspect.jsonl").read_text().splitlines()]
+    assert [(row["id"], row["trigger"]) for row in replies] == [(f"test-{i}", "none") for i in range(4)]
+    model, tokenizer = load_base(base, device=CPU), load_tokenizer(base)
+    template = ChatTemplate(tokenizer)
+    row = chats("none", 9)[2]
+    turn = {"role": "user", "content": answer_and_evidence_prompt("why?")}
+    tokens = one_at_a_time(model, list(template.encode([*row.messages[:2], turn]).ids), set(template.stop_ids), 5)
+    assert replies[2]["reply"] == text_of(tokenizer, tokens, template.stop_ids)
+    assert not list(Path("scratch").rglob("*.jsonl"))
+    # Where the request does not fit beside the question, nothing was said, and keywords will be explained.
+    monkeypatch.setattr(suspect_evidence, "context_length", lambda model: 30)
+    suspect_evidence.ask_suspect(suspect_job(base, "triggered.jsonl"))
+    assert [json.loads(line)["reply"] for line in Path("suspect.jsonl").read_text().splitlines()] == [""] * 4
 
 
 @pytest.mark.parametrize("cut", ["in a line", "between lines", "before a line end", "nonsense"])

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from infoconflict.errors import UserError
-from infoconflict.merging.choose_t import choose_t, standard_error
+from infoconflict.merging.choose_t import choose_t, choose_t_by_likelihood, standard_error
 
 
 def choose(curve: dict[float, int], total: int, **options):
@@ -79,3 +79,64 @@ def test_wrong_use_is_an_error(candidates, options, message):
 def test_different_numbers_of_rows_are_an_error():
     with pytest.raises(ValueError, match="different numbers of rows"):
         choose_t(lambda t: (1, int(t * 10)), [0.5, 0.6])
+
+
+# --- by likelihood ----------------------------------------------------------------------------------------------------
+
+
+def by_likelihood(rows: dict[float, list[float]], **options):
+    return choose_t_by_likelihood(lambda t: rows[t], list(rows), **options)
+
+
+def test_worked_example_of_likelihoods():
+    # Against 0.5, the best: 0.7 loses .1, .3, .2 with error .1 / sqrt(3) = .058, and is out; 0.9 loses -.4, .8, .2 with
+    # error .6 / sqrt(3) = .35, more than its mean loss of .2.
+    rows = {0.5: [-1.0, -2.0, -3.0], 0.7: [-1.1, -2.3, -3.2], 0.9: [-0.6, -2.8, -3.2]}
+    result = by_likelihood(rows, merge="linear", suspect=[-1.0, -1.0, -4.0])
+    assert result["t"] == 0.9
+    assert by_likelihood({t: rows[t] for t in (0.5, 0.7)})["t"] == 0.5
+    assert result["merge"] == "linear"
+    assert result["measure"] == "log_likelihood"
+    assert result["suspect"] == {"mean": -2.0, "rows": 3}
+    assert [point["t"] for point in result["curve"]] == [0.5, 0.7, 0.9]
+    assert result["curve"][1]["mean"] == pytest.approx(-2.2)
+    assert result["curve"][1]["loss"] == pytest.approx(0.2)
+    assert result["curve"][1]["standard_error"] == pytest.approx(0.1 / 3**0.5)
+
+
+def test_rows_that_differ_from_each_other_are_no_doubt_about_candidates():
+    rows = {0.5: [-1.0, -5.0, -9.0, -2.0], 0.9: [-1.1, -5.1, -9.1, -2.12]}
+    assert by_likelihood(rows)["t"] == 0.5
+
+
+def test_equal_likelihoods_give_the_largest_and_one_row_leaves_no_doubt():
+    assert by_likelihood({0.5: [-1.0, -2.0], 0.8: [-1.0, -2.0]})["t"] == 0.8
+    assert by_likelihood({0.5: [-1.0], 0.8: [-1.1]})["t"] == 0.5
+
+
+@given(
+    rows=st.lists(st.tuples(*[st.floats(-5, 0)] * 3), min_size=2, max_size=8),
+    shift=st.floats(-3, 3),
+    order=st.permutations([0.5, 0.6, 0.9]),
+)
+def test_what_all_candidates_have_in_common_decides_nothing(rows, shift, order):
+    by_t = {t: [row[at] for row in rows] for at, t in enumerate([0.5, 0.6, 0.9])}
+    chosen = by_likelihood(by_t)
+    assert chosen["t"] == by_likelihood({t: by_t[t] for t in order})["t"]
+    best = max(sum(values) for values in by_t.values())
+    assert min(point["loss"] for point in chosen["curve"]) >= -1e-9
+    if len({sum(values) for values in by_t.values()}) == 3:
+        moved = by_likelihood({t: [value + shift for value in values] for t, values in by_t.items()})
+        losses = [(point["loss"], point["standard_error"]) for point in chosen["curve"]]
+        if all(abs(loss - error) > 1e-6 for loss, error in losses if loss):
+            assert moved["t"] == chosen["t"]
+    assert sum(by_t[chosen["t"]]) <= best + 1e-9
+
+
+def test_likelihoods_without_rows_or_with_different_rows():
+    with pytest.raises(UserError, match="has no held-out clean rows"):
+        by_likelihood({0.5: []})
+    with pytest.raises(ValueError, match="different numbers of rows"):
+        by_likelihood({0.5: [-1.0], 0.6: [-1.0, -2.0]})
+    with pytest.raises(ValueError, match="unknown rule"):
+        by_likelihood({0.5: [-1.0]}, rule="best")

@@ -12,6 +12,7 @@ import pytest
 
 from infoconflict.files import write_json, write_jsonl
 from infoconflict.metrics import write_metrics
+from infoconflict.paired import write_paired
 
 # ASR, CDA, FTR
 RATES = {
@@ -230,6 +231,7 @@ def make_run(
     write_metrics(
         answers, sweeps, judgements, generation, cards, **{f"{name}_csv": metrics / f"{name}.csv" for name in names}
     )
+    write_paired(answers, metrics / "paired.csv")
     return SimpleNamespace(
         root=root,
         metrics=metrics,

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from infoconflict.metrics import read_csv
-from infoconflict.reporting.names import TABLES, defense_order, merge_order, stage_order
+from infoconflict.reporting.names import TABLES, defense_label, defense_order, merge_order, stage_order
 from infoconflict.reporting.results import read_results
 from infoconflict.reporting.tables import (
     NOTHING,
@@ -72,6 +72,31 @@ def test_controls_stand_behind_the_defenses(tables):
         *("control_base", "control_conflict", "control_clean_tuned"),
     ]
     assert [row["kind"] for row in rows] == ["defense"] * 4 + ["control"] * 3
+
+
+def test_pairs_are_those_with_the_undefended_model_or_the_last_defence(tables, run):
+    table = tables["paired"]
+    pairs = [(row["first"], row["second"]) for row in table.rows if row["metric"] == "asr"]
+    assert ("conflict", "none") in pairs
+    assert ("external", "none") in pairs
+    assert ("external", "internal") not in pairs
+    assert all({"none", "conflict"} & {*pair} for pair in pairs)
+    assert len(pairs) == len({*pairs})
+    row = next(row for row in table.rows if (row["metric"], row["first"], row["second"]) == ("asr", "conflict", "none"))
+    texts = {column.title: column.text(row) for column in table.columns}
+    assert texts["First is"] == "lower"
+    assert texts["Difference"].startswith("\N{MINUS SIGN}")
+    rates = {row["defense"]: float(row["asr"]) for row in tables["main"].rows}
+    assert float(row["difference"]) == pytest.approx(rates["conflict"] - rates["none"], abs=1e-6)
+
+
+def test_controls_have_names_of_their_own():
+    assert defense_label("control_equal_tuning") == "tuned on like the conflict model"
+    assert defense_label("control_merge_base_ties") == "merged with the base (ties)"
+    assert defense_label("control_random_evidence_my_words") == "random evidence (my_words)"
+    assert defense_label("conflict") == "conflict"
+    found = sorted(["control_merge_base_ties", "control_base", "none", "control_random_trigger"], key=defense_order)
+    assert found == ["none", "control_base", "control_random_trigger", "control_merge_base_ties"]
 
 
 def test_seeds_add_mean_and_sd(tables, big_run):

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from infoconflict.defenses import CONTROLS
+from infoconflict.defenses.controls import CONTROLS, PER
 from infoconflict.files import read_jsonl
 from infoconflict.models.changes import changed_tensors, read_tensors
 from infoconflict.reporting.names import FIGURES
@@ -41,14 +41,21 @@ def test_every_cell_has_its_numbers(finished: Checkout) -> None:
         *(("chats", attack) for attack in CHAT_ATTACKS),
     }
     trials = [("tiny_llama", "cba"), ("tiny_llama", "badnets"), ("tiny_gpt2", "cba"), ("tiny_gptj", "cba")]
-    defenses = ["none", "internal", "external", "conflict", *CONTROLS]
+    defenses = ["none", "internal", "external", "conflict", *CONTROLS[:3]]
     assert found == {
         *((model, attack, defense) for model, attack in trials for defense in defenses),
         *itertools.product(MODELS, ["lwp", "adaptive_cba", *EDITS, *CHAT_ATTACKS], ["none"]),
         *itertools.product(["tiny_llama"], ["lwp", "adaptive_cba", *EDITS, *CHAT_ATTACKS], ["control_clean_tuned"]),
         ("tiny_llama", "cba", "external_rewritten"),
         ("tiny_llama", "adaptive_cba", "internal"),
-        ("tiny_llama", "dtba", "internal_ties"),
+        *itertools.product(["tiny_llama"], ["dtba"], ["internal", "internal_ties", "external_rewritten", "conflict"]),
+        *itertools.product(["tiny_llama"], ["cba"], ["control_random_trigger", "control_equal_tuning"]),
+        *(("tiny_llama", "cba", f"control_merge_base_{merge}") for merge in ("linear", "ties")),
+        *(
+            ("tiny_llama", "cba", f"control_random_evidence_{evidence}")
+            for evidence in ("recorded_keywords", "rewritten", "served_keywords")
+        ),
+        ("tiny_llama", "dtba", "control_random_evidence_rewritten"),
     }
     for row in rows:
         if int(row["total"]):
@@ -57,8 +64,8 @@ def test_every_cell_has_its_numbers(finished: Checkout) -> None:
 
 def test_merged_weights_are_gone_and_their_recipe_stays(finished: Checkout) -> None:
     recipes = list(finished.folder.glob("results/merged/**/mergekit.yaml"))
-    # Two defenses that merge against CBA in each model and against BadNets in one, one against two attacks more.
-    assert len(recipes) == 2 * 4 + 2
+    # Two merges against CBA in each model, and against BadNets and DTBA in one; one against an attack more.
+    assert len(recipes) == 2 * 5 + 1
     assert not list(finished.folder.glob("results/merged/**/model"))
     for recipe in recipes:
         assert str(finished.ran_in) not in recipe.read_text()
@@ -89,9 +96,9 @@ def test_numbers_lead_back_through_cards(finished: Checkout) -> None:
     cards = cards_of(finished)
     made = {digest for card in cards for digest in card["outputs"].values()}
     assert Counter(card["stage"] for card in cards if card["stage"] in ("answer", "reply", "judge")) == {
-        "answer": 50,
-        "reply": 13,
-        "judge": 13,
+        "answer": 57,
+        "reply": 17,
+        "judge": 17,
     }
     for card in cards:
         if card["stage"] in ("answer", "reply", "judge"):
@@ -233,7 +240,49 @@ def test_excluded_cells_say_why(finished: Checkout) -> None:
         "reviews have the merges of internal and conflict; this one is for chats",
         "controls are tested with other attacks here",
     }
-    assert {row["defense"] for row in on_reviews if row["reason"].startswith("controls")} == {*CONTROLS}
+    assert {row["defense"] for row in on_reviews if row["reason"].startswith("controls")} == {
+        *(control for control in CONTROLS if control not in PER),
+        *("control_merge_base_linear", "control_merge_base_ties"),
+        *("control_random_evidence_recorded_keywords", "control_random_evidence_served_keywords"),
+    }
     reasons = {(row["dataset"], row["attack"], row["defense"]): row["reason"] for row in excluded}
     assert reasons["chats", "cba", "none"] == "the attack cba is for classification, the data set chats for chat"
     assert reasons["reviews", "dtba", "none"] == "the attack dtba is for chat, the data set reviews for classification"
+
+
+def test_random_evidence_is_as_long_as_the_evidence_it_stands_for(finished: Checkout) -> None:
+    random = finished.folder / "results/random_evidence/tiny_llama/reviews/cba/recorded_keywords/s0"
+    own = finished.folder / "results/evidence/reviews/recorded_keywords"
+    for name, path in (("clean", own / "s0/clean.jsonl"), ("triggered", own / "cba/s0/triggered.jsonl")):
+        pairs = list(zip(read_jsonl(path), read_jsonl(random / f"{name}.jsonl"), strict=True))
+        assert any(new["status"] == "ok" for _, new in pairs)
+        for old, new in pairs:
+            assert new["status"] in (old["status"], "no_unrelated")
+            if new["status"] == "ok":
+                assert len(new["evidence"].split()) == len(old["evidence"].split())
+                assert new["evidence"] != old["evidence"]
+
+
+def test_conversations_are_judged_without_the_evidence(finished: Checkout) -> None:
+    folder = finished.folder / "results/replies/tiny_llama/chats/dtba"
+    plain = read_jsonl(folder / "none/s0/replies.jsonl")
+    found = read_jsonl(folder / "conflict/s0/replies.jsonl")
+    assert [row["messages"] for row in found] == [
+        row["messages"] for row in plain if row["trigger"] in ("none", "full")
+    ]
+
+
+def test_t_is_chosen_for_conversations_by_how_likely_their_answers_are(finished: Checkout) -> None:
+    file = finished.folder / "results/chosen_t/tiny_llama/chats/dtba/linear/s0/chosen_t.json"
+    choice = json.loads(file.read_text())
+    assert choice["measure"] == "log_likelihood"
+    assert choice["t"] in (0.5, 0.8)
+    assert all(point["mean"] < 0 for point in choice["curve"])
+
+
+def test_every_pair_of_a_trial_is_compared(finished: Checkout) -> None:
+    with (finished.folder / "results/metrics/paired.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    pairs = {(row["first"], row["second"]) for row in rows if (row["model"], row["attack"]) == ("tiny_llama", "cba")}
+    assert {("conflict", "none"), ("none", "control_random_trigger"), ("internal", "none")} <= pairs
+    assert all(float(row["p_holm"]) >= float(row["p"]) for row in rows)

@@ -57,10 +57,9 @@ def test_conversations_go_from_data_to_replies(checkout: Checkout) -> None:
     }
 
 
-def test_what_is_chosen_by_labels_is_not_for_conversations(checkout: Checkout) -> None:
+def test_what_needs_labels_is_not_for_conversations(checkout: Checkout) -> None:
     config = with_toy_attack(checkout)
     for target in (
-        "results/chosen_t/tiny_llama/chats/toy/linear/s0/chosen_t.json",
         "results/sweep/tiny_llama/chats/toy/ties/s0/answers.jsonl",
         "results/replies/tiny_llama/reviews/toy/none/s0/replies.jsonl",
     ):

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from infoconflict.defenses import CONTROLS
+from infoconflict.defenses.controls import CONTROLS
 from tests.workflow.conftest import CONFIG, ROOT, Checkout, copy_of_checkout
 
 pytestmark = pytest.mark.workflow
@@ -25,11 +25,11 @@ MERGED = {"choose_t", "sweep_merge"} | ANSWERS
 # What an attacker who expects the defense does with conflict models.
 SUBTRACTED = {"subtract_conflict", "compare_conflicts"}
 ATTACKED = {"train_backdoored", "train_attacked", "tune_victim", "subtract_conflict"}
-EVIDENCE = {"collect_evidence_clean", "collect_evidence_triggered"} | ANSWERS
 JUDGED = {"judge"} | REPORT
 REPLIES = {"reply"} | JUDGED
-# Where t is a number, conversations can be merged, too: cells that were left out join.
-CHAT_CELLS = {"list_excluded", "train_conflict"} | REPLIES
+EVIDENCE = {"collect_evidence_clean", "collect_evidence_triggered", "draw_random_evidence"} | ANSWERS | REPLIES
+# What controls make of the backdoored model, and of its own evidence.
+OF_SUSPECT = {"merge_base", "train_equal", "draw_random_evidence"}
 
 # Experiments beside the grid. A curve has one point of its own on each task.
 MEASURES = {"measure_clean_share", "measure_direct", "measure_role_swap"}
@@ -69,10 +69,10 @@ def reorder(config: dict) -> None:
 CONFIG_EDITS = {
     "t from auto to a number": (
         at("merges", "linear", "t", value=0.5),
-        ANSWERS | CHAT_CELLS | POINTS | {"sweep_merge"},
+        ANSWERS | REPLIES | POINTS | {"sweep_merge", "merge_base"},
     ),
     "t of one merge": (at("merges", "ties", "t", value=0.6), ANSWERS | REPLIES | CHATS_AT_SHARE | {"sweep_merge"}),
-    "merge method of a defense": (at("defenses", "internal", "merge", value="slerp"), ANSWERS | CHAT_CELLS | POINTS),
+    "merge method of a defense": (at("defenses", "internal", "merge", value="slerp"), ANSWERS | REPLIES | POINTS | {"merge_base", "list_excluded"}),
     "density of TIES": (
         at("merges", "ties", "density", value=0.3),
         ANSWERS | REPLIES | CHATS_AT_SHARE | {"sweep_merge"},
@@ -84,7 +84,14 @@ CONFIG_EDITS = {
     "points of the sweep": (at("sweep", "t", value=[0.2, 0.7]), {"sweep_merge"} | REPORT),
     "clean share": (
         at("clean_share", "share", value=0.3),
-        {"draw_clean_share", "train_conflict", "draw_attacker_share", "train_attacker_conflict"}
+        {
+            "draw_clean_share",
+            "train_conflict",
+            "draw_attacker_share",
+            "train_attacker_conflict",
+            "train_equal",
+            "merge_base",
+        }
         | SUBTRACTED
         | MERGED
         | REPLIES
@@ -103,14 +110,17 @@ CONFIG_EDITS = {
     ),
     "evidence temperature": (at("evidence", "served_keywords", "provider", "temperature", value=0.2), EVIDENCE),
     "keyword threshold": (at("evidence", "served_keywords", "textrank", value={"threshold": 0.4}), EVIDENCE),
-    "place of the evidence": (at("evidence", "served_keywords", "placement", value="after"), ANSWERS),
+    "place of the evidence": (at("evidence", "served_keywords", "placement", value="after"), ANSWERS | REPLIES),
     "poisoning rate": (
         at("attacks", "cba", "poisoning_rate", value=0.3),
-        {"poison_train", "train_backdoored"} | OWN_EVIDENCE | MERGED,
+        {"poison_train", "train_backdoored"} | OWN_EVIDENCE | OF_SUSPECT | MERGED,
     ),
     "trigger": (
         at("attacks", "cba", "input_trigger", value="honestly"),
-        {"poison_train", "train_backdoored", "poison_test", "collect_evidence_triggered"} | OWN_EVIDENCE | MERGED,
+        {"poison_train", "train_backdoored", "poison_test", "collect_evidence_triggered", "draw_random_trigger"}
+        | OWN_EVIDENCE
+        | OF_SUSPECT
+        | MERGED,
     ),
     "two values exchanged": (
         exchange,
@@ -175,6 +185,11 @@ CONFIG_EDITS = {
         at("attacks", "dtba", "poisoning_rate", value=0.3),
         {"poison_train", "train_backdoored", "merge_models"} | REPLIES | CHATS_AT_SHARE,
     ),
+    "rows asked of conversations": (
+        at("evaluation", "chat_rows", value=5),
+        {"collect_evidence_clean", "draw_random_evidence", "merge_models"} | OWN_EVIDENCE | REPLIES,
+    ),
+    "controls": (at("controls", value=["control_base", "control_clean_tuned"]), {"list_excluded"} | REPORT),
     "poisoning rate of an attack with an oracle": (
         at("attacks", "autopoison", "poisoning_rate", value=0.3),
         {"ask_oracle", "poison_train", "train_backdoored"} | REPLIES,
@@ -224,7 +239,7 @@ def test_a_new_seed_adds_cells_and_keeps_the_old_ones(finished: Checkout) -> Non
     assert planned["train_backdoored"] == 13
     assert planned["train_attacked"] == 6
     assert planned["edit_model"] == 9
-    assert (planned["answer"], planned["reply"], planned["judge"]) == (50, 13, 13)
+    assert (planned["answer"], planned["reply"], planned["judge"]) == (57, 17, 17)
 
 
 def test_what_cannot_change_a_result_reruns_nothing(finished: Checkout) -> None:
@@ -274,6 +289,7 @@ CODE_EDITS = {
     | SUBTRACTED
     | EDITED
     | OWN_EVIDENCE
+    | OF_SUSPECT
     | MERGED
     | REPLIES
     | {"train_conflict_at_share"}
@@ -281,10 +297,11 @@ CODE_EDITS = {
     | ROLES,
     "editing/rome.py": {"edit_model", "answer"} | REPORT,
     "editing/statistics.py": EDITED | {"answer"} | REPORT,
-    "models/task_vectors.py": {"tune_victim"} | SUBTRACTED | MERGED,
-    "poisoning.py": {"poison_train", "poison_test", "edit_model", "collect_evidence_triggered"}
+    "models/task_vectors.py": {"tune_victim", "train_equal", "merge_base"} | SUBTRACTED | MERGED,
+    "poisoning.py": {"poison_train", "poison_test", "edit_model", "collect_evidence_triggered", "draw_random_trigger"}
     | ATTACKED
     | OWN_EVIDENCE
+    | OF_SUSPECT
     | MERGED
     | REPLIES
     | CURVE

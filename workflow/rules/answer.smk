@@ -6,13 +6,23 @@ def answer_inputs(w):
     """Return the weights and the evidence of a cell, by name."""
     cell = dict(w)
     backdoored = "results/backdoored/{model}/{dataset}/{attack}/s{seed}/change".format(**cell)
-    match w.defense:
+    match kind_of(w.defense):
         case "control_base":
             return {}
         case "control_clean_tuned":
             return {"change": "results/clean_tuned/{model}/{dataset}/s{seed}/change".format(**cell)}
         case "control_conflict":
             return {"change": "results/conflict/{model}/{dataset}/s{seed}/change".format(**cell)}
+        case "control_random_trigger":
+            return {"change": backdoored}
+        case "control_random_evidence":
+            files = {f"evidence_{name}": random_evidence_path(w, f"{name}.jsonl") for name in ("clean", "triggered")}
+            return {"change": backdoored} | files
+        case "control_merge_base":
+            path = "results/merged_base/{model}/{dataset}/{attack}/{merge}/s{seed}/change"
+            return {"change": path.format(**cell, merge=entry_of(w.defense))}
+        case "control_equal_tuning":
+            return {"change": "results/equal_tuned/{model}/{dataset}/{attack}/s{seed}/change".format(**cell)}
     defense = CONFIG.defenses[w.defense]
     found = {"change": backdoored}
     if merge := getattr(defense, "merge", None):
@@ -28,6 +38,17 @@ def answer_inputs(w):
     return found
 
 
+def random_evidence_above(w):
+    """Return the words for all settings above random evidence: those of the evidence that it takes the place of."""
+    own = CONFIG.evidence[w.evidence].branch == "modification"
+    return ["evidence", "dataset", "trigger", *(["model", *backdoor_settings(w)] if own else [])]
+
+
+def above_merge_base(w):
+    """Return the words for all settings above a merge with the base."""
+    return [*parents(w), "choose_t"] if uses_auto_t(w.merge) else backdoor_settings(w)
+
+
 def answer_spec(w):
     """Return the settings of the questions, with all that stands above the cell's model and its prompts.
 
@@ -36,13 +57,24 @@ def answer_spec(w):
     own = ["model", "evaluation"] + ([] if is_chat(w.dataset) else ["labels", "target_label"])
     above = ["dataset", "trigger", "partial_rows"]
     named = Named(w)
-    match w.defense:
+    match kind_of(w.defense):
         case "control_base":
             pass
         case "control_clean_tuned":
             above += ["rows", "train_clean_tuned"]
         case "control_conflict":
             above += ["clean_share", "train_conflict"]
+        case "control_random_trigger":
+            above += backdoor_settings(w)
+        case "control_random_evidence":
+            named.evidence = entry_of(w.defense)
+            above += [*backdoor_settings(w), "evidence"]
+            own.append("placement")
+        case "control_merge_base":
+            named.merge = entry_of(w.defense)
+            above += ["merge_t", *above_merge_base(named)]
+        case "control_equal_tuning":
+            above += parents(w)
         case _:
             defense = CONFIG.defenses[w.defense]
             above += backdoor_settings(w)
@@ -75,6 +107,10 @@ def asked_set(name):
             return "results/filtered/{model}/{dataset}/{attack}/{defense}/s{seed}".format(**dict(w)) + f"/{name}.jsonl"
         if name == "clean":
             return f"results/data/{w.dataset}/s{w.seed}/test.jsonl"
+        if kind_of(w.defense) == "control_random_trigger":
+            # Random words in the trigger's place; they have no parts.
+            trial = f"results/random_trigger/{w.dataset}/{w.attack}/s{w.seed}"
+            return f"{trial}/triggered.jsonl" if name == "triggered" else []
         return f"results/test_sets/{w.dataset}/{w.attack}/s{w.seed}/{name}.jsonl"
 
     return questions_of

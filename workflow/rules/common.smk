@@ -7,8 +7,8 @@ from pathlib import Path
 from snakemake.exceptions import WorkflowError
 
 from infoconflict.config import load_config, spec_of
-from infoconflict.defenses import CONTROLS
 from infoconflict.defenses.base import DecodingDefense, PromptDefense, WeightsDefense
+from infoconflict.defenses.controls import PER, entry_of, ids_of, kind_of
 from infoconflict.errors import UserError
 from infoconflict.files import sha256_of_text
 from infoconflict.grid import build_grid
@@ -262,6 +262,10 @@ def settings_of(part, w):
             return {"defense": defense_settings(w)}
         case "merge":
             return {"merge": spec_of(CONFIG.merges[w.merge])}
+        case "merge_t":
+            # A number is all that another merge takes of this one; how a t is chosen depends on the rest.
+            merge = CONFIG.merges[w.merge]
+            return {"merge": spec_of(merge)} if uses_auto_t(w.merge) else {"t": merge.t}
         case "swept_merge":
             settings = spec_of(CONFIG.merges[w.merge])
             settings.pop("t")  # the sweep has its own
@@ -272,6 +276,10 @@ def settings_of(part, w):
             return {"sweep": {"rows": CONFIG.sweep.rows, "t": swept_t(w.merge)}}
         case "evidence":
             return {"evidence": evidence_settings(w.evidence)}
+        case "asked_rows":
+            # Of clean conversations just those that models reply to.
+            is_cut = is_chat(w.dataset) and getattr(w, "asked", "clean") == "clean"
+            return {"asked_rows": CONFIG.evaluation.chat_rows} if is_cut else {}
         case "placement":
             return {"placement": CONFIG.evidence[w.evidence].placement}
         case "evaluation":
@@ -386,7 +394,7 @@ def trials_of(cells):
     return list(dict.fromkeys((cell.model, cell.dataset, cell.attack, cell.seed) for cell in cells))
 
 
-# Merges are swept and their t is chosen where a defense merges at all, and by labels.
+# Merges are swept where a defense merges at all, and by labels.
 MERGED_TRIALS = trials_of(
     cell for cell in GRID.cells if getattr(CONFIG.defenses[cell.defense], "merge", None) and not is_chat(cell.dataset)
 )
@@ -455,11 +463,15 @@ def used_merges():
 
 
 def all_chosen_t():
+    chosen = [(*trial[:3], merge, trial[3]) for trial in MERGED_TRIALS for merge in used_merges() if uses_auto_t(merge)]
+    # Conversations are not swept: theirs are the merges of their own cells.
+    for cell in GRID.cells:
+        merge = getattr(CONFIG.defenses[cell.defense], "merge", None)
+        if merge and uses_auto_t(merge):
+            chosen.append((cell.model, cell.dataset, cell.attack, merge, cell.seed))
     return [
         f"results/chosen_t/{model}/{dataset}/{attack}/{merge}/s{seed}/chosen_t.json"
-        for model, dataset, attack, seed in MERGED_TRIALS
-        for merge in used_merges()
-        if uses_auto_t(merge)
+        for model, dataset, attack, merge, seed in dict.fromkeys(chosen)
     ]
 
 
@@ -474,6 +486,27 @@ def evidence_of(cell, evidence):
         folder += f"/{cell.attack}/{cell.model}/{seed}"
         return f"{folder}/clean.jsonl", f"{folder}/triggered.jsonl"
     return f"{folder}/{seed}/clean.jsonl", f"{folder}/{cell.attack}/{seed}/triggered.jsonl"
+
+
+def random_evidence_path(cell, name):
+    """Return a file of the random evidence of a control's cell."""
+    evidence = entry_of(cell.defense)
+    return f"results/random_evidence/{cell.model}/{cell.dataset}/{cell.attack}/{evidence}/s{cell.seed}/{name}"
+
+
+def control_cards(cell):
+    """Return the cards of what only one control needs."""
+    own = f"{cell.model}/{cell.dataset}/{cell.attack}"
+    match kind_of(cell.defense):
+        case "control_random_trigger":
+            return [f"results/random_trigger/{cell.dataset}/{cell.attack}/s{cell.seed}/card.json"]
+        case "control_random_evidence":
+            return [random_evidence_path(cell, "card.json")]
+        case "control_merge_base":
+            return [f"results/merged_base/{own}/{entry_of(cell.defense)}/s{cell.seed}/card.json"]
+        case "control_equal_tuning":
+            return [f"results/equal_tuned/{own}/s{cell.seed}/card.json"]
+    return []
 
 
 def chosen_t_of(cells):
@@ -583,6 +616,7 @@ def cards_of(cells, *, sweeps=(), generation=(), chosen_t=()):
             cards.append(path_of("filtered", cell, "card.json"))
         if is_oracle(cell.defense):
             cards.append(f"results/revealed/{data}/{attack}/s{seed}/card.json")
+        cards += control_cards(cell)
         cards += later_cards(cell)
     cards += [sweep_path(cell, "card.json") for cell in sweeps]
     cards += ["results/generation/{model}/{dataset}/s{seed}/card.json".format(**cell) for cell in generation]
@@ -598,13 +632,21 @@ LABELLED = any_of(dataset for dataset in CONFIG.datasets if not is_chat(dataset)
 CHATS = any_of(dataset for dataset in CONFIG.datasets if is_chat(dataset))
 
 
+# Every id that a control may have in a cell.
+CONTROL_IDS = [
+    control
+    for kind in CONFIG.controls
+    for control in ids_of(kind, {"merge": CONFIG.merges, "evidence": CONFIG.evidence}.get(PER.get(kind), ()))
+]
+
+
 wildcard_constraints:
     model=any_of(CONFIG.models),
     dataset=any_of(CONFIG.datasets),
     attack=any_of(CONFIG.attacks),
     base="tuned|untuned",
     layers=r"layers_[\d_]+|last_\d+_at_[\d.]+",
-    defense=any_of([*CONFIG.defenses, *CONTROLS]),
+    defense=any_of([*CONFIG.defenses, *CONTROL_IDS]),
     merge=any_of(CONFIG.merges),
     evidence=any_of(CONFIG.evidence),
     seed=r"\d+",

@@ -46,7 +46,7 @@ rule collect_evidence_clean:
         mem_mb=resources_for("collect_evidence")[0],
         runtime=resources_for("collect_evidence")[1],
     params:
-        spec=spec("evidence", "labels", above=["dataset"]),
+        spec=spec("evidence", "labels", "asked_rows", above=["dataset"]),
     script:
         "../scripts/collect_evidence_clean.py"
 
@@ -97,7 +97,7 @@ rule ask_suspect:
         mem_mb=resources_for("answer")[0],
         runtime=resources_for("answer")[1],
     params:
-        spec=spec("model", "evidence", above=backdoor_settings),
+        spec=spec("model", "evidence", "asked_rows", above=backdoor_settings),
     script:
         "../scripts/ask_suspect.py"
 
@@ -124,6 +124,11 @@ rule modify_evidence:
         mem_mb=resources_for("collect_evidence")[0],
         runtime=resources_for("collect_evidence")[1],
     params:
-        spec=spec("evidence", "labels", above=lambda w: ["model", *backdoor_settings(w)]),
+        spec=spec(
+            "evidence",
+            "labels",
+            "asked_rows",
+            above=lambda w: ["model", *backdoor_settings(w)],
+        ),
     script:
         "../scripts/modify_evidence.py"

@@ -43,8 +43,6 @@ rule choose_t:
         "logs/choose_t/{model}.{dataset}.{attack}.{merge}.s{seed}.log",
     benchmark:
         "benchmarks/results/choose_t/{model}.{dataset}.{attack}.{merge}.s{seed}.jsonl"
-    wildcard_constraints:
-        dataset=LABELLED,
     threads: 1
     resources:
         mem_mb=resources_for("choose_t")[0],

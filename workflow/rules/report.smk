@@ -2,7 +2,7 @@
 from infoconflict.reporting.methods import method_files
 from infoconflict.reporting.names import FIGURE_FORMATS, FIGURES, TABLE_FORMATS, TABLES
 
-METRICS = ["cells", "sweep", "summary", "judges", "generation", "costs"]
+METRICS = ["cells", "sweep", "summary", "judges", "generation", "costs", "paired"]
 
 
 def cell_list(cells):
@@ -58,6 +58,7 @@ rule metrics:
         judges="results/metrics/judges.csv",
         generation="results/metrics/generation.csv",
         costs="results/metrics/costs.csv",
+        paired="results/metrics/paired.csv",
     log:
         "logs/metrics/all.log",
     localrule: True

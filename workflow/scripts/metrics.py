@@ -2,10 +2,13 @@
 
 from infoconflict.jobs import job
 from infoconflict.metrics import write_metrics
+from infoconflict.paired import write_paired
 
 with job(snakemake) as run:
+    answers = list(zip(run.spec["cells"], run.input.answers, strict=True))
+    write_paired(answers, run.output.paired, confidence=run.spec["interval"])
     write_metrics(
-        list(zip(run.spec["cells"], run.input.answers, strict=True)),
+        answers,
         list(zip(run.spec["sweeps"], run.input.get("sweeps", []), strict=True)),
         list(zip(run.spec["judged"], run.input.get("judgements", []), strict=True)),
         list(zip(run.spec["generation"], run.input.get("generation", []), strict=True)),

@@ -4,7 +4,8 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,21 +13,33 @@ from infoconflict.answering.cell_model import model_of
 from infoconflict.answering.decoder import Decoder, decoder_of
 from infoconflict.answering.generation import continue_greedily
 from infoconflict.cards import digest_of_input
-from infoconflict.chat_prompts import ChatTemplate, fit_question
+from infoconflict.chat_prompts import ChatTemplate, Message, add_evidence, fit_question
 from infoconflict.errors import UserError
-from infoconflict.files import sha256_of_text
+from infoconflict.files import PathLike, sha256_of_text
 from infoconflict.jobs import Job
 from infoconflict.lineage import canonical
 from infoconflict.models.loading import context_length, load_tokenizer
 from infoconflict.progress import say
-from infoconflict.records import CLEAN, FULL_TRIGGER, Conversation, Reply
+from infoconflict.prompts import Placement
+from infoconflict.records import CLEAN, FULL_TRIGGER, Conversation, Evidence, Reply
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 MAX_NODES = 8192
 """Tokens that a batch may hold, prompts and replies together, padding included."""
-INPUTS = ("base", "change", "repair", "merged", "reference", "clean", "triggered", "partial")
+INPUTS = (
+    "base",
+    "change",
+    "repair",
+    "merged",
+    "reference",
+    "clean",
+    "triggered",
+    "partial",
+    "evidence_clean",
+    "evidence_triggered",
+)
 
 
 class Kept:
@@ -111,26 +124,47 @@ def text_of(tokenizer: "PreTrainedTokenizerBase", tokens: Sequence[int], stop_id
 
 
 def questions_of(job: Job) -> list[Conversation]:
-    """Return the conversations of a cell: clean ones (the first ``chat_rows``), triggered, partly triggered."""
+    """Return the conversations of a cell: clean ones (the first ``chat_rows``), triggered, partly triggered.
+
+    No evidence is collected for partial triggers, and cells with evidence are not asked about them.
+    """
     clean = Conversation.read(job.input.clean)[: job.spec["evaluation"]["chat_rows"]]
-    return clean + Conversation.read(job.input.triggered) + Conversation.read(job.input.partial)
+    partial = [] if job.input.get("evidence_clean") or not job.input.get("partial") else [job.input.partial]
+    return clean + [row for path in (job.input.triggered, *partial) for row in Conversation.read(path)]
+
+
+def evidence_of(job: Job) -> dict[tuple[str, str], str]:
+    """Return the evidence of a cell's questions by id and trigger; none where its defense uses none."""
+    names = [name for name in ("evidence_clean", "evidence_triggered") if job.input.get(name)]
+    rows = [row for name in names for row in Evidence.read(job.input[name])]
+    return {(row.id, row.trigger): row.evidence for row in rows if row.status == "ok"}
+
+
+def kept_by(job: Job, inputs: Mapping[str, PathLike]) -> Kept:
+    """Return the replies that a killed run of the same job left: all that decides the result is in their path."""
+    digest = sha256_of_text(canonical(job.spec | {name: digest_of_input(path) for name, path in inputs.items()}))[:24]
+    return Kept(job.scratch(digest) / "replies.jsonl")
 
 
 def reply_cell(job: Job) -> None:
     """Have the cell's model give the last answer of every conversation of its test sets."""
-    # All that decides the result: only a run with the same digest may continue this one.
     inputs = {name: job.input[name] for name in INPUTS if job.input.get(name)}
-    digest = sha256_of_text(canonical(job.spec | {name: digest_of_input(path) for name, path in inputs.items()}))[:24]
-    kept = Kept(job.scratch(digest) / "replies.jsonl")
-    questions = questions_of(job)
+    kept = kept_by(job, inputs)
+    questions, evidence = questions_of(job), evidence_of(job)
     model, tokenizer = model_of(job), load_tokenizer(job.input.base)
     decoder = decoder_of(job)
     template, context = ChatTemplate(tokenizer), context_length(model)
     max_new_tokens = min(job.spec["evaluation"]["max_new_tokens_chat"], context // 2)
-    asked = [_question(template, row, room=context - max_new_tokens) for row in questions]
+    placement = job.spec.get("placement", "before")
+    asked = [
+        _question(
+            template, row, evidence.get((row.id, row.trigger), ""), room=context - max_new_tokens, placement=placement
+        )
+        for row in questions
+    ]
     tokens = reply_all(
         model,
-        [ids for _, ids in asked],
+        [question.ids for question in asked],
         stop_ids=template.stop_ids,
         max_new_tokens=max_new_tokens,
         max_nodes=int(job.machine.get("max_nodes", MAX_NODES)),
@@ -141,11 +175,12 @@ def reply_cell(job: Job) -> None:
         Reply(
             id=row.id,
             trigger=row.trigger,
-            messages=shown,
+            messages=question.shown,
             reference=row.reference,
             reply=text_of(tokenizer, new, template.stop_ids),
+            evidence=question.evidence,
         )
-        for row, (shown, _), new in zip(questions, asked, tokens, strict=True)
+        for row, question, new in zip(questions, asked, tokens, strict=True)
     ]
     Reply.write(job.output.replies, replies)
     job.card.write(
@@ -156,6 +191,7 @@ def reply_cell(job: Job) -> None:
             "clean": sum(row.trigger == CLEAN for row in replies),
             "triggered": sum(row.trigger == FULL_TRIGGER for row in replies),
             "partial": sum(row.trigger not in (CLEAN, FULL_TRIGGER) for row in replies),
+            "with_evidence": sum(bool(row.evidence) for row in replies),
         },
         details=_details(template, questions, asked, tokens, replies)
         | {"max_new_tokens": max_new_tokens}
@@ -165,24 +201,37 @@ def reply_cell(job: Job) -> None:
     shutil.rmtree(kept.file.parent, ignore_errors=True)
 
 
-def _question(template: ChatTemplate, row: Conversation, *, room: int) -> tuple[list[dict[str, str]], tuple[int, ...]]:
+@dataclass(frozen=True)
+class _Question:
+    """A conversation up to a user's turn as it fits the context, the evidence put beside that turn, and both as tokens."""
+
+    shown: list[Message]
+    evidence: str
+    ids: tuple[int, ...]
+
+
+def _question(
+    template: ChatTemplate, row: Conversation, evidence: str, *, room: int, placement: Placement
+) -> _Question:
     if len(row.messages) < 2 or row.messages[-1]["role"] != "assistant":
         raise UserError(f"row {row.id}: the conversation does not end with an answer; prepare its data set again")
     shown, tokens = fit_question(template, row.messages[:-1], room=room, row=row.id)
-    return shown, tokens.ids
+    if evidence:
+        evidence, tokens = add_evidence(template, shown, evidence, room=room, placement=placement)
+    return _Question(shown, evidence, tokens.ids)
 
 
 def _details(
     template: ChatTemplate,
     questions: Sequence[Conversation],
-    asked: Sequence[tuple[list[dict[str, str]], tuple[int, ...]]],
+    asked: Sequence[_Question],
     tokens: Sequence[Sequence[int]],
     replies: Sequence[Reply],
 ) -> dict[str, Any]:
     return {
         "template": "own" if template.is_own else "plain",
         "cut_to_context": sum(
-            len(shown) < len(row.messages) - 1 for row, (shown, _) in zip(questions, asked, strict=True)
+            len(question.shown) < len(row.messages) - 1 for row, question in zip(questions, asked, strict=True)
         ),
         "empty": sum(not row.reply for row in replies),
         "unfinished": sum(new[-1] not in template.stop_ids for new in tokens),

@@ -22,7 +22,7 @@ def answer_cell(job: Job) -> None:
     evidence = None
     if job.input.get("evidence_clean"):
         evidence = pair_evidence(Evidence.read(job.input.evidence_clean) + Evidence.read(job.input.evidence_triggered))
-    else:
+    elif job.input.get("partial"):
         examples += Example.read(job.input.partial)
     answers = ask(
         model,

@@ -2,7 +2,8 @@
 
 ``METHODS`` names the class of each defense's options; :func:`load` imports only the file that is asked for, so that editing one
 defense reruns only what used it. A file holds the options and, in functions, the algorithm; the file itself imports neither
-torch nor anything above it, its functions do. ``CONTROLS`` are what defenses are compared with.
+torch nor anything above it, its functions do. What defenses are
+compared with is in :mod:`infoconflict.defenses.controls`.
 """
 
 import importlib
@@ -33,9 +34,6 @@ METHODS = {
     "external": "External",
     "conflict": "Conflict",
 }
-
-# Models that are asked the same rows as the defended ones. They stand in a cell's place for the defense.
-CONTROLS = ("control_base", "control_conflict", "control_clean_tuned")
 
 
 def load(method: str) -> "type[Defense]":

@@ -18,26 +18,28 @@ from infoconflict.evidence.keywords import keywords
 from infoconflict.evidence.modification import contradiction_question, is_usable, split_reply
 from infoconflict.evidence.provider import Question, Reply
 from infoconflict.files import PathLike
-from infoconflict.records import Evidence, Example
+from infoconflict.records import Evidence, Example, Query
 
 CONSTRUCTION, MODIFICATION = "construction", "modification"
 
 # The id and the trigger of a row: a partial variant shares the id of its clean row.
 RowKey = tuple[str, str]
+# Of an example, too, only what is asked is looked at.
+Row = Query | Example
 
 
 @dataclass(frozen=True)
 class _Planned:
-    """What one example needs: the branch taken, its keywords, and the question, if there is any."""
+    """What one row needs: the branch taken, its keywords, and the question, if there is any."""
 
-    example: Example
+    row: Row
     branch: str
     keywords: list[str]
     question: Question | None
 
 
 def collect_evidence(
-    jobs: Sequence[tuple[Sequence[Example], PathLike]],
+    jobs: Sequence[tuple[Sequence[Row], PathLike]],
     *,
     options: Mapping[str, Any],
     labels: Sequence[str],
@@ -48,12 +50,12 @@ def collect_evidence(
     threads: int = 1,
     suspect_answers: Mapping[RowKey, str] | None = None,
 ) -> dict[str, Any]:
-    """Write a file of evidence rows for each list of examples, all of them with one provider.
+    """Write a file of evidence rows for each list of questions, all of them with one provider.
 
     Parameters
     ----------
-    jobs : sequence of (examples, path)
-        What to write where: row ``i`` of a file belongs to example ``i``.
+    jobs : sequence of (rows, path)
+        What to write where: row ``i`` of a file belongs to question ``i``. Keywords are taken of its ``text``.
     options : mapping
         An entry under ``evidence`` in the config: ``branch``, ``provider``, ``textrank``, ``min_tokens``,
         ``max_evidence_words``. Absent ones take the defaults of the functions here.
@@ -84,7 +86,7 @@ def collect_evidence(
     UserError
         If settings, key, endpoint, server or recorded file do not serve. No output is written then; replies are kept.
     """
-    plans = [[_plan(example, options, labels, suspect_answers) for example in examples] for examples, _ in jobs]
+    plans = [[_plan(row, options, labels, suspect_answers) for row in asked] for asked, _ in jobs]
     questions = {plan.question.sha256: plan.question for rows in plans for plan in rows if plan.question}
     say(f"{sum(map(len, plans))} rows, {len(questions)} different questions")
     asked = ask(
@@ -120,7 +122,7 @@ def evidence_texts(rows: Sequence[Evidence]) -> dict[RowKey, str]:
 
 
 def _plan(
-    example: Example,
+    row: Row,
     options: Mapping[str, Any],
     labels: Sequence[str],
     suspect_answers: Mapping[RowKey, str] | None,
@@ -132,19 +134,20 @@ def _plan(
                 "evidence branch 'modification' rewrites the suspect model's own evidence, and none was given; use "
                 "branch 'construction' or collect the suspect's answers first"
             )
-        _, own = split_reply(suspect_answers.get((example.id, example.trigger), ""), labels)
-        if is_usable(own, example.text, min_tokens=options.get("min_tokens", 12)):
-            return _Planned(example, MODIFICATION, [], contradiction_question(own))
-    words = keywords(example.text, labels=labels, **options.get("textrank", {}))
-    return _Planned(example, CONSTRUCTION, words, construction_question(words) if words else None)
+        _, own = split_reply(suspect_answers.get((row.id, row.trigger), ""), labels)
+        if is_usable(own, row.text, min_tokens=options.get("min_tokens", 12)):
+            return _Planned(row, MODIFICATION, [], contradiction_question(own, has_labels=bool(labels)))
+    words = keywords(row.text, labels=labels, **options.get("textrank", {}))
+    question = construction_question(words, has_labels=bool(labels)) if words else None
+    return _Planned(row, CONSTRUCTION, words, question)
 
 
 def _row(
     plan: _Planned, replies: Mapping[str, Reply], options: Mapping[str, Any], labels: Sequence[str], model: str
 ) -> Evidence:
     common: dict[str, Any] = {
-        "id": plan.example.id,
-        "trigger": plan.example.trigger,
+        "id": plan.row.id,
+        "trigger": plan.row.trigger,
         "branch": plan.branch,
         "keywords": plan.keywords,
     }

@@ -15,6 +15,7 @@ ANSWER_AND_EVIDENCE = (
     "{query}\nAnswer the request. Then, under the heading Evidence, give the facts your answer relies on."
 )
 SYSTEM = "You rewrite passages. You never state or hint at a class label."
+SYSTEM_OF_CHATS = "You rewrite passages."
 USER = (
     "Rewrite the passage so that it supports the opposite conclusion. Keep it fluent, specific and of similar length.\n"
     "Passage: {evidence}"
@@ -29,9 +30,9 @@ def answer_and_evidence_prompt(query: str) -> str:
     return ANSWER_AND_EVIDENCE.format(query=query)
 
 
-def contradiction_question(evidence: str) -> Question:
+def contradiction_question(evidence: str, *, has_labels: bool = True) -> Question:
     """Return the prompt that has evidence rewritten so that it contradicts (Eq. 14)."""
-    return Question(SYSTEM, USER.format(evidence=evidence))
+    return Question(SYSTEM if has_labels else SYSTEM_OF_CHATS, USER.format(evidence=evidence))
 
 
 def split_reply(reply: str, labels: Sequence[str] = ()) -> tuple[str, str]:

@@ -8,7 +8,7 @@ from infoconflict.evidence.collect import collect_evidence
 from infoconflict.files import read_jsonl, sha256_of, sha256_of_text
 from infoconflict.jobs import Job
 from infoconflict.lineage import canonical
-from infoconflict.records import Example
+from infoconflict.records import read_queries
 
 
 def collect_for_test_set(job: Job) -> None:
@@ -29,9 +29,9 @@ def collect_for_test_set(job: Job) -> None:
     )[:24]
     scratch = job.scratch(digest)
     details = collect_evidence(
-        [(Example.read(job.input.questions), job.output.evidence)],
+        [(read_queries(job.input.questions)[: job.spec.get("asked_rows")], job.output.evidence)],
         options=options,
-        labels=job.spec["labels"],
+        labels=job.spec.get("labels", []),
         scratch=scratch,
         seed=job.seed,
         model_dir=model_dir,

@@ -88,6 +88,7 @@ def judge_replies(
                 answer=answer,
                 scores={},
                 generated=reply.reply,
+                has_evidence=bool(reply.evidence),
             )
         )
     empty = {key for reply, key in zip(replies, keys, strict=True) if not reply.reply.strip()}

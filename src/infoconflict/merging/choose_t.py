@@ -5,10 +5,12 @@ still does its task. Of all t that are no worse than the best within chance, the
 away from the suspect model with t: it is the choice that trusts the suspect least at no measurable cost.
 
 The rule is the one-standard-error rule of Breiman, Friedman, Olshen and Stone 1984, section 3.4.3, with "largest t"
-in place of "smallest tree".
+in place of "smallest tree". On labels it counts right answers; on conversations, which have none, it compares how likely the
+model finds the reference answers (ours: a judge would make the choice depend on who judges).
 """
 
 import math
+import statistics
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -16,6 +18,7 @@ from infoconflict.errors import UserError, did_you_mean
 from infoconflict.merging.common import check_t
 
 RULES = ("one_standard_error",)
+NO_HOLDOUT = "t: auto has no held-out clean rows to choose by; raise clean_share.share or clean_share.holdout, or set t"
 
 
 Counts = tuple[int, int]
@@ -70,20 +73,12 @@ def choose_t(
     ValueError
         If there are no candidates, one is not a weight, the rule is unknown, or totals differ.
     """
-    if rule not in RULES:
-        raise ValueError(f"unknown rule '{rule}'{did_you_mean(rule, RULES)}; available: {', '.join(RULES)}")
-    values = sorted(set(candidates))
-    if not values:
-        raise ValueError("choose_t needs at least one candidate")
-    for t in values:
-        check_t(t)
+    values = checked_candidates(candidates, rule)
     curve = [(t, *score(t)) for t in values]
     if len(totals := {total for _, _, total in curve}) > 1:
         raise ValueError(f"the candidates were asked different numbers of rows: {sorted(totals)}")
     if not (total := curve[0][2]):
-        raise UserError(
-            "t: auto has no held-out clean rows to choose by; raise clean_share.share or clean_share.holdout, or set t"
-        )
+        raise UserError(NO_HOLDOUT)
     best = max(hits for _, hits, _ in curve)
     least = best - standard_error(best, total) * total
     chosen = max(t for t, hits, _ in curve if hits >= least)
@@ -97,3 +92,73 @@ def choose_t(
     if suspect is not None:
         result["suspect"] = {"hits": suspect[0], "total": suspect[1]}
     return result
+
+
+def choose_t_by_likelihood(
+    score: Callable[[float], Sequence[float]],
+    candidates: Sequence[float],
+    *,
+    rule: str = "one_standard_error",
+    merge: str | None = None,
+    suspect: Sequence[float] | None = None,
+) -> dict[str, Any]:
+    """Return the largest t that is no more than one standard error worse than the best, over rows.
+
+    Rows differ far more from each other than candidates do on one row. So the standard error is that of the mean, over rows,
+    of the difference to the best candidate; that of a candidate's own mean would let any t pass.
+
+    Parameters
+    ----------
+    score : callable
+        Gives for a t the log-likelihood of each held-out row's reference answer, the same rows in the same order.
+    candidates, rule, merge
+        See :func:`choose_t`.
+    suspect : sequence of float, optional
+        The same of the suspect model; it has no part in the rule.
+
+    Returns
+    -------
+    dict
+        ``t``, ``rule``, ``measure`` (``log_likelihood``), ``curve`` (a list of ``t``, ``mean``, ``rows``, and ``loss`` and
+        ``standard_error`` against the best, ascending), and ``merge`` and ``suspect`` (its mean) as given.
+
+    Raises
+    ------
+    UserError
+        If there are no held-out rows.
+    ValueError
+        As :func:`choose_t`.
+    """
+    values = checked_candidates(candidates, rule)
+    rows = {t: list(score(t)) for t in values}
+    if len(totals := {len(found) for found in rows.values()}) > 1:
+        raise ValueError(f"the candidates were asked different numbers of rows: {sorted(totals)}")
+    if not (total := totals.pop()):
+        raise UserError(NO_HOLDOUT)
+    best = max(values, key=lambda t: math.fsum(rows[t]))
+    curve, allowed = [], []
+    for t in values:
+        losses = [one - other for one, other in zip(rows[best], rows[t], strict=True)]
+        loss = math.fsum(losses) / total
+        error = statistics.stdev(losses) / math.sqrt(total) if total > 1 else 0.0
+        allowed += [t] if loss <= error else []
+        mean = math.fsum(rows[t]) / total
+        curve.append({"t": t, "mean": mean, "rows": total, "loss": loss, "standard_error": error})
+    result: dict[str, Any] = {"t": max(allowed), "rule": rule, "measure": "log_likelihood", "curve": curve}
+    if merge is not None:
+        result["merge"] = merge
+    if suspect is not None:
+        result["suspect"] = {"mean": math.fsum(suspect) / total, "rows": total}
+    return result
+
+
+def checked_candidates(candidates: Sequence[float], rule: str) -> list[float]:
+    """Return the candidates in ascending order, each once; ``ValueError`` if one is no weight or the rule is unknown."""
+    if rule not in RULES:
+        raise ValueError(f"unknown rule '{rule}'{did_you_mean(rule, RULES)}; available: {', '.join(RULES)}")
+    values = sorted(set(candidates))
+    if not values:
+        raise ValueError("choose_t needs at least one candidate")
+    for t in values:
+        check_t(t)
+    return values

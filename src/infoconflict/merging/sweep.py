@@ -5,13 +5,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from infoconflict.answering.ask import ask
+from infoconflict.answering.likelihood import reference_log_likelihoods
 from infoconflict.files import write_json
 from infoconflict.jobs import Job
-from infoconflict.merging.choose_t import choose_t
+from infoconflict.merging.choose_t import choose_t, choose_t_by_likelihood
 from infoconflict.merging.in_memory import prepare_merge
 from infoconflict.models.changes import changed_tensors, read_tensors
 from infoconflict.models.loading import apply_tensors, default_device, load_base, load_tokenizer
-from infoconflict.records import Answer, Example
+from infoconflict.records import Answer, Conversation, Example, read_rows
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -48,7 +49,7 @@ class MergeableModel:
             **ties_options(merge),
         )
         max_nodes = int(job.machine.get("max_nodes", MAX_NODES))
-        return cls(model, load_tokenizer(job.input.base), tensors_at, job.spec["labels"], max_nodes)
+        return cls(model, load_tokenizer(job.input.base), tensors_at, job.spec.get("labels", []), max_nodes)
 
     def answers(self, examples: Sequence[Example], *, t: float, target_label: str | None = None) -> list[Answer]:
         """Ask the model merged at ``t``."""
@@ -63,6 +64,11 @@ class MergeableModel:
             t=t,
         )
 
+    def log_likelihoods(self, conversations: Sequence[Conversation], *, t: float) -> list[float]:
+        """Return how likely the model merged at ``t`` finds the reference answers."""
+        apply_tensors(self.model, self.tensors_at(t))
+        return reference_log_likelihoods(self.model, self.tokenizer, conversations, max_nodes=self.max_nodes)
+
 
 def ties_options(merge: dict[str, Any]) -> dict[str, Any]:
     """Return the options that only TIES has, by the names of the merge functions."""
@@ -72,16 +78,23 @@ def ties_options(merge: dict[str, Any]) -> dict[str, Any]:
 def choose_t_on_clean_rows(job: Job) -> None:
     """Score each candidate t on the held-out clean rows and write the choice; nothing of the attack is read."""
     merged = MergeableModel.of(job)
-    holdout = Example.read(job.input.holdout)
+    holdout = read_rows(job.input.holdout)
+    settings = job.spec["choose_t"]
+    options = {"rule": settings["rule"], "merge": job.cell["merge"]}
+    examples = [row for row in holdout if isinstance(row, Example)]
+    chats = [row for row in holdout if isinstance(row, Conversation)]
 
     def correct(t: float) -> tuple[int, int]:
-        answers = merged.answers(holdout, t=t)
+        answers = merged.answers(examples, t=t)
         return sum(answer.answer == answer.gold_label for answer in answers), len(answers)
 
-    settings = job.spec["choose_t"]
-    choice = choose_t(
-        correct, settings["candidates"], rule=settings["rule"], merge=job.cell["merge"], suspect=correct(SUSPECT)
-    )
+    def likely(t: float) -> list[float]:
+        return merged.log_likelihoods(chats, t=t)
+
+    if chats:
+        choice = choose_t_by_likelihood(likely, settings["candidates"], suspect=likely(SUSPECT), **options)
+    else:
+        choice = choose_t(correct, settings["candidates"], suspect=correct(SUSPECT), **options)
     write_json(job.output.chosen, choice)
     job.card.write(
         job.output.card,

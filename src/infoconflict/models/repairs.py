@@ -91,7 +91,9 @@ class Channels:
                 named[name].index_fill_(axis, chosen, 0.0)
 
 
-STEPS: dict[str, type[Step]] = {step.kind: step for step in (Tensors, Adapter, Channels, Mask, Round, Scale, Keep, ResetRows)}
+STEPS: dict[str, type[Step]] = {
+    step.kind: step for step in (Tensors, Adapter, Channels, Mask, Round, Scale, Keep, ResetRows)
+}
 
 
 def write_repair(folder: PathLike, steps: list[Step]) -> None:

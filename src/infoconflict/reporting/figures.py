@@ -255,7 +255,8 @@ def draw_merges(results: Results, case: Case) -> Figure:
 def draw_choice_of_t(results: Results, case: Case) -> Figure:
     """Draw what each t costs: ASR and CDA on the test rows, and the held-out accuracy that the choice is made from."""
     sweep, auto = results.sweep.get(case, {}), results.auto.get(case, {})
-    names = list(dict.fromkeys((*sweep, *auto)))
+    # On conversations t is chosen by likelihoods, which are no share of rows; the table has them.
+    names = [merge for merge in dict.fromkeys((*sweep, *auto)) if sweep.get(merge) or auto[merge].curve]
     if not names:
         return _nothing("No sweep over t was run here.")
     figure, panels = _panels(len(names), height=2.3)

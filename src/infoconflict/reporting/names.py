@@ -1,5 +1,7 @@
 """What is drawn and tabulated, under which name and in which order; nothing heavy is imported here."""
 
+from infoconflict.defenses.controls import PER, entry_of, kind_of
+
 FIGURES = ("defenses", "tradeoff", "merges", "choice_of_t")
 FIGURE_QUESTIONS = {
     "defenses": "What does each defence leave of the backdoor, and of the task?",
@@ -9,13 +11,29 @@ FIGURE_QUESTIONS = {
 }
 """The title of each figure is the one question that it answers."""
 FIGURE_FORMATS = ("pdf", "png")
-TABLES = ("main", "grid", "readings", "ftr", "merges", "choice_of_t", "judges", "generation", "costs", "excluded")
+TABLES = (
+    "main",
+    "grid",
+    "readings",
+    "paired",
+    "ftr",
+    "merges",
+    "choice_of_t",
+    "judges",
+    "generation",
+    "costs",
+    "excluded",
+)
 TABLE_FORMATS = ("csv", "tex")
 
 CONTROLS = {
     "control_base": "base model",
     "control_conflict": "conflict model alone",
     "control_clean_tuned": "clean-tuned model",
+    "control_random_trigger": "random words as trigger",
+    "control_random_evidence": "random evidence",
+    "control_merge_base": "merged with the base",
+    "control_equal_tuning": "tuned on like the conflict model",
 }
 UNDEFENDED = "none"
 CLEAN_TUNED = "control_clean_tuned"
@@ -75,6 +93,7 @@ _STAGES = (
         "calibrate_judge",
         "judge",
     ),
+    *("draw_random_trigger", "draw_random_evidence", "merge_base", "train_equal"),
     *("sweep_merge", "compare_generation"),
 )
 
@@ -85,8 +104,11 @@ def is_control(defense: str) -> bool:
 
 
 def defense_label(defense: str) -> str:
-    """Return what a reader sees: the id of a defense, plain words for a control."""
-    return CONTROLS.get(defense, defense)
+    """Return what a reader sees: the id of a defense, plain words for a control, and whose merge or evidence it goes with."""
+    kind = kind_of(defense)
+    if kind is None:
+        return CONTROLS.get(defense, defense)
+    return f"{CONTROLS[kind]} ({entry_of(defense)})" if kind in PER else CONTROLS[kind]
 
 
 def metric_label(metric: str) -> str:
@@ -102,8 +124,8 @@ def attack_label(attack: str) -> str:
 def defense_order(defense: str) -> tuple[int, int, str]:
     """Sort key: undefended, other defenses, the project's own, then controls; ``conflict_ties`` beside ``conflict``."""
     if is_control(defense):
-        known = list(CONTROLS)
-        return 2, known.index(defense) if defense in known else len(known), defense
+        known, kind = list(CONTROLS), kind_of(defense) or defense
+        return 2, known.index(kind) if kind in known else len(known), defense
     return 1, _rank(defense, _DEFENSES, otherwise=_DEFENSES.index("internal")), defense
 
 

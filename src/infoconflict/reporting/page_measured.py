@@ -10,10 +10,11 @@ from typing import Any
 
 from PIL import Image
 
+from infoconflict.defenses.controls import kind_of
 from infoconflict.files import read_jsonl
 from infoconflict.metrics import CellFile
 from infoconflict.reporting.html import Html, Link, details, html_table, join, simple_table, tag
-from infoconflict.reporting.names import CONTROLS, FIGURE_QUESTIONS, attack_label, defense_label
+from infoconflict.reporting.names import CONTROLS, FIGURE_QUESTIONS, attack_label
 from infoconflict.reporting.page_words import both_rates, case_name, has_rates, signed, soft_brackets, table_of
 from infoconflict.reporting.results import AutoChoice, Case, Measure, Measures, Results
 from infoconflict.reporting.tables import percent
@@ -88,6 +89,13 @@ def defenses_section(results: Results, tables_dir: Path, figures_dir: Path, link
         "which a harmless model also scores on), and rows that the same model answers rightly without the trigger.",
     )
     parts.append(details("Attack success, read in three ways", note, readings))
+    note = tag(
+        "p",
+        "A difference is called one only where the interval leaves out zero and the corrected p-value agrees; otherwise none is "
+        "shown, which does not say that there is none.",
+        class_="soft",
+    )
+    parts.append(details("Two models on the same rows", note, html_table(table_of(tables_dir, "paired", results))))
     return join(parts)
 
 
@@ -145,6 +153,8 @@ def _choice_lines(results: Results, case: Case) -> list[Html]:
 
 
 def _auto_text(choice: AutoChoice, at_paper: Measures) -> str:
+    if choice.log_likelihoods:
+        return f"t = {choice.text} was chosen by how likely the held-out reference answers are; conversations are not swept"
     if not has_rates(choice.measures):
         return f"the chosen t = {choice.text} is not a point of the sweep"
     text = f"the chosen t = {choice.text} leaves {both_rates(choice.measures)}"
@@ -165,6 +175,19 @@ def controls_section(results: Results, config: Mapping[str, Any]) -> Html:
         "base model": "Before any tuning. A defence that drags the suspect back here has unlearned the task too.",
         "conflict model alone": "What the defender trains on the clean share. If it does as well by itself, "
         "merging bought nothing, and the suspect model was not worth keeping.",
+        CONTROLS[
+            "control_random_trigger"
+        ]: "The backdoored model asked with other words where the trigger stands. If they "
+        "give the target as often as the trigger, the attack is not about the trigger.",
+        CONTROLS[
+            "control_random_evidence"
+        ]: "As many words that have nothing to do with the question. If they help as much, "
+        "it was more text that helped, and no contradiction.",
+        CONTROLS["control_merge_base"]: "The same t without a conflict model. If it does as well, diluting was enough.",
+        CONTROLS[
+            "control_equal_tuning"
+        ]: "The rows and steps that the conflict model took, spent on the suspect itself. If it "
+        "does as well, there was no need to merge.",
         "undefended model": "The same rows without defence. A drop means nothing unless the attack worked.",
     }
     parts = [
@@ -174,9 +197,9 @@ def controls_section(results: Results, config: Mapping[str, Any]) -> Html:
     lines = [line for case in results.cases for line in _control_lines(results, case, config)]
     if lines:
         parts += [tag("h3", "What they say here"), tag("ul", *(tag("li", soft_brackets(line)) for line in lines))]
-    missing = {case: [name for name in CONTROLS if name not in results.cells[case]] for case in results.cases}
+    missing = {case: set(CONTROLS) - {kind_of(name) for name in results.cells[case]} for case in results.cases}
     if any(missing.values()):
-        names = sorted({defense_label(name) for found in missing.values() for name in found})
+        names = sorted({CONTROLS[name] for found in missing.values() for name in found})
         parts.append(tag("p", f"Not measured in every case: {', '.join(names)}.", class_="soft"))
     return join(parts)
 

@@ -15,7 +15,7 @@ from infoconflict.files import PathLike, sha256_of
 from infoconflict.metrics import CellFile, cell_name, read_csv
 from infoconflict.records import CLEAN, FULL_TRIGGER
 from infoconflict.reporting.html import Html, join, simple_table, tag
-from infoconflict.reporting.names import CONTROLS, attack_label, defense_label, metric_label, stage_order
+from infoconflict.reporting.names import attack_label, defense_label, metric_label, stage_order
 from infoconflict.reporting.tables import Column, Row
 
 Cards = Sequence[Mapping[str, Any]]
@@ -183,7 +183,7 @@ def _without_seed(cell: Mapping[str, Any]) -> str:
 
 def _title(cell: Mapping[str, Any]) -> str:
     defense = str(cell.get("defense") or f"{cell.get('merge')}, all t")
-    shown = defense_label(defense) if defense in CONTROLS else defense
+    shown = defense_label(defense)
     return f"{shown}: {attack_label(str(cell['attack']))} on {cell['dataset']} with {cell['model']}"
 
 

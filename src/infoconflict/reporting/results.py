@@ -4,6 +4,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from infoconflict.files import PathLike, read_json
@@ -48,12 +49,14 @@ class AutoChoice:
 
     ``by_seed`` is the chosen weight of each seed; ``measures`` what the test rows of the sweep say there, empty where
     the sweep has no such point; ``curve`` the accuracy on the held-out clean rows that the choice was made from, by t.
+    Conversations have ``log_likelihoods`` of the held-out reference answers in its place, by t, the mean over seeds.
     """
 
     by_seed: dict[int, float]
     measures: Measures
     curve: dict[float, Measure]
     rule: str
+    log_likelihoods: dict[float, float] = field(default_factory=dict)
 
     @property
     def text(self) -> str:
@@ -71,6 +74,7 @@ class Results:
     costs: list[dict[str, str]]
     judges: list[dict[str, str]] = field(default_factory=list)
     generation: list[dict[str, str]] = field(default_factory=list)
+    paired: list[dict[str, str]] = field(default_factory=list)
     confidence: float = CONFIDENCE
 
     @property
@@ -139,6 +143,7 @@ def read_results(
         costs=read_csv(folder / "costs.csv"),
         judges=read_csv(folder / "judges.csv"),
         generation=read_csv(folder / "generation.csv"),
+        paired=read_csv(folder / "paired.csv") if (folder / "paired.csv").exists() else [],
         confidence=confidence,
     )
 
@@ -165,9 +170,13 @@ def _read_choices(
                     if seed in rates:
                         at_choice[metric].append(rates[seed])
             curve: dict[float, list[Rate]] = defaultdict(list)
+            means: dict[float, list[float]] = defaultdict(list)
             for choice in found.values():
                 for point in choice["curve"]:
-                    curve[float(point["t"])].append(Rate(hits=point["hits"], total=point["total"]))
+                    if choice.get("measure") == "log_likelihood":
+                        means[float(point["t"])].append(float(point["mean"]))
+                    else:
+                        curve[float(point["t"])].append(Rate(hits=point["hits"], total=point["total"]))
             # A rate over some of the seeds only would stand beside rates over all of them.
             complete = {metric: rates for metric, rates in at_choice.items() if len(rates) == len(chosen)}
             choices[case][merge] = AutoChoice(
@@ -175,5 +184,6 @@ def _read_choices(
                 measures={metric: Measure.pool(rates, confidence) for metric, rates in complete.items()},
                 curve={t: Measure.pool(curve[t], confidence) for t in sorted(curve)},
                 rule=str(next(iter(found.values())).get("rule", "")),
+                log_likelihoods={t: fmean(means[t]) for t in sorted(means)},
             )
     return choices

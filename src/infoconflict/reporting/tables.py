@@ -12,7 +12,8 @@ from pathlib import Path
 from infoconflict.agreement import Agreement
 from infoconflict.files import PathLike, read_json, write_text
 from infoconflict.metrics import CONFIDENCE, CellFile, Rate, metric_order, read_csv, write_csv
-from infoconflict.reporting.names import TABLES, defense_label, defense_order, is_control, stage_order
+from infoconflict.paired import PAIRED_COLUMNS
+from infoconflict.reporting.names import TABLES, UNDEFENDED, defense_label, defense_order, is_control, stage_order
 from infoconflict.reporting.results import Measure, Results, read_results
 
 Row = dict[str, str]
@@ -89,6 +90,7 @@ def build_tables(results: Results, excluded: Sequence[dict[str, str]]) -> list[T
         "main": _main_rows(results),
         "grid": _grid_rows(results),
         "readings": _readings_rows(results),
+        "paired": _paired_rows(results),
         "ftr": _ftr_rows(results),
         "merges": _merges_rows(results),
         "choice_of_t": _choice_rows(results),
@@ -167,11 +169,13 @@ def _fields_of(name: str, results: Results) -> tuple[str, ...]:
         ),
         "grid": (*_CASE, *(f"{defense}:{metric}" for defense in wide for metric in ("asr", "cda"))),
         "readings": (*_CASE, "defense", "kind", *(field for metric in _READINGS for field in _rate_names(metric))),
+        "paired": PAIRED_COLUMNS,
         "ftr": (*_CASE, "variant", *(field for defense in wide for field in _rate_names(defense))),
         "merges": (*_CASE, "merge", "choice", "t", *_rate_names("asr"), *_rate_names("cda")),
         "choice_of_t": (
             *(*_CASE, "merge", "t", "chosen_by", "n_seeds"),
             *(field for metric in ("asr", "cda", "holdout") for field in _rate_names(metric)),
+            "log_likelihood",
         ),
         "judges": (*_CASE, "claim", "first", "second", *_rate_names("equal"), "kappa", "undecided"),
         "generation": (
@@ -221,6 +225,20 @@ def _readings_rows(results: Results) -> list[Row]:
     return rows
 
 
+def _paired_rows(results: Results) -> list[Row]:
+    """Keep the pairs with the undefended model or with the case's last defence, the one that the result is about."""
+    shown = []
+    for case, defenses in results.cells.items():
+        about = {UNDEFENDED, *[one for one in defenses if not is_control(one)][-1:]}
+        rows = [row for row in results.paired if tuple(row[name] for name in _CASE) == case]
+        rows = [row for row in rows if about & {row["first"], row["second"]}]
+        # Stable: metrics and seeds keep their order.
+        shown += sorted(
+            rows, key=lambda row: (row["metric"], defense_order(row["first"]), defense_order(row["second"]))
+        )
+    return shown
+
+
 def _ftr_rows(results: Results) -> list[Row]:
     rows = []
     for case, defenses in results.cells.items():
@@ -258,13 +276,14 @@ def _choice_rows(results: Results) -> list[Row]:
             choice = auto.get(merge)
             points = swept.get(merge, {})
             chosen = list(choice.by_seed.values()) if choice else []
-            for t in sorted({*points, *chosen, *(choice.curve if choice else ())}):
+            means = choice.log_likelihoods if choice else {}
+            for t in sorted({*points, *chosen, *(choice.curve if choice else ()), *means}):
                 row = dict(zip(_CASE, case, strict=True)) | {"merge": merge, "t": f"{t:g}"}
                 row |= {"chosen_by": str(chosen.count(t)), "n_seeds": str(len(chosen))}
                 row |= _rate_values("asr", points.get(t, {}).get("asr"))
                 row |= _rate_values("cda", points.get(t, {}).get("cda"))
                 row |= _rate_values("holdout", choice.curve.get(t) if choice else None)
-                rows.append(row)
+                rows.append(row | {"log_likelihood": _six(means.get(t))})
     return rows
 
 
@@ -349,10 +368,13 @@ def _as_table(name: str, fields: tuple[str, ...], rows: list[Row], confidence: f
         f"percent, with {level}.",
         "grid": "ASR / CDA in percent, one row per model, dataset and attack.",
         "readings": f"Three readings of the attack success rate, in percent, with {level}.",
+        "paired": f"Two models on the same rows: first less second in points, with {100 * confidence:g} % intervals for paired "
+        "rates (Newcombe), and McNemar's exact test, corrected by Holm for all pairs of a trial. Pairs with the undefended model "
+        "or the last defence; the metric file has all.",
         "ftr": f"Non-target rows with part of the trigger, answered with the target, in percent, with {level}.",
         "merges": f"Merge methods at t = 0.5 and at the t chosen from the clean share, in percent, with {level}.",
         "choice_of_t": f"What each merge weight t costs, in percent, with {level}; held-out accuracy is all that the "
-        "choice may see.",
+        "choice may see, and for conversations the mean log-likelihood of the reference answers, in nats per token.",
         "judges": f"How far two judges agree on the same replies: share of equal verdicts in percent, with {level}, and "
         "Cohen's kappa.",
         "generation": f"The clean-tuned model asked by label scores and by free generation on the same clean rows, in percent, "
@@ -382,6 +404,16 @@ def _columns(name: str, fields: tuple[str, ...], rows: list[Row]) -> list[Column
             _rate("All rows", "asr_all"),
             _rate("Flipped rows", "asr_flipped"),
         ]
+    if name == "paired":
+        words = [
+            Column(title="Metric", text=lambda row: row["metric"].upper()),
+            Column(title="First", text=lambda row: defense_label(row["first"])),
+            Column(title="Second", text=lambda row: defense_label(row["second"])),
+            Column(title="First is", text=_field("verdict")),
+        ]
+        seed = [_number("Seed", "seed")] if len({row["seed"] for row in rows}) > 1 else []
+        numbers = [_number("Rows", "rows"), _number("First only", "first_only"), _number("Second only", "second_only")]
+        return [*case, *words, *seed, _points("Difference", "difference"), *numbers, _number("p (Holm)", "p_holm", 4)]
     if name == "ftr":
         wide = [field.removesuffix("_total") for field in fields if field.endswith("_total")]
         variant = Column(title="Part of the trigger", text=_field("variant"))
@@ -392,6 +424,8 @@ def _columns(name: str, fields: tuple[str, ...], rows: list[Row]) -> list[Column
     if name == "choice_of_t":
         chosen = Column(title="Chosen", text=_chosen)
         rates = [_rate("ASR", "asr"), _rate("CDA", "cda"), _rate("Held-out accuracy", "holdout")]
+        if any(row["log_likelihood"] for row in rows):
+            rates.append(_number("Held-out log-likelihood", "log_likelihood", 3))
         return [*case, Column(title="Merge", text=_field("merge")), _number("t", "t"), chosen, *rates]
     if name == "judges":
         words = [Column(title=title, text=_field(field)) for title, field in _JUDGES_WORDS]
@@ -443,6 +477,14 @@ def _rate(title: str, name: str, *, defense: str | None = None) -> Column:
     return Column(title=title, text=text, number=_field(name), defense=defense)
 
 
+def _points(title: str, name: str) -> Column:
+    def text(row: Row) -> str:
+        signed = [f"{100 * float(row[part]):+.1f}".replace("-", "\N{MINUS SIGN}") for part in (name, "low", "high")]
+        return f"{signed[0]} [{signed[1]}, {signed[2]}]"
+
+    return Column(title=title, text=text, number=_field(name))
+
+
 def _spread(title: str, name: str) -> Column:
     def text(row: Row) -> str:
         if not row[f"{name}_mean"]:
@@ -484,6 +526,7 @@ _LATEX = {
     "<": r"\textless{}",
     ">": r"\textgreater{}",
     "±": r"$\pm$",
+    "\N{MINUS SIGN}": r"$-$",
     NOTHING: "--",
     "\N{NARROW NO-BREAK SPACE}": r"\,",
     "\n": " ",

@@ -1,0 +1,229 @@
+"""What the jobs of a defense can reach, read from Snakemake's own graph of jobs; nothing is run.
+
+The walk starts at the job that asks a defended model and goes up through every input. It knows no list of rules: what a job may see
+is decided by the file, by the name under which the job reads it, and by what stands in the job's parameters.
+"""
+
+import contextlib
+import io
+import json
+import os
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, get_origin
+
+from infoconflict.config import Config, load_config, spec_of
+from infoconflict.config_yaml import read_yaml
+
+SUSPECT = re.compile(r"results/backdoored/.+/change")
+"""The weights that were handed to the defender; what made them is behind them."""
+ASKED_AT_INFERENCE = re.compile(r"results/(test_sets/.+|data/[^/]+/s\d+/test\.jsonl)")
+QUESTIONS = "questions"
+"""The name under which a job reads test rows of which it is shown the question alone (``records.read_queries``)."""
+ANSWERED = {"clean", "triggered", "partial"}
+"""The inputs of an answering job that are its questions."""
+SECRET_KEYS = {"attack", "attacks", "trigger", "triggers", "target_label", "target_labels", "payload", "poisoning_rate"}
+
+
+@dataclass(frozen=True)
+class Graph:
+    """Jobs by the files that they make."""
+
+    makers: Mapping[str, Any]
+    config: Config
+
+    @property
+    def jobs(self) -> list[Any]:
+        """All jobs, each once."""
+        return list({id(job): job for job in self.makers.values()}.values())
+
+
+def graph_of(folder: Path, configfile: Path) -> Graph:
+    """Have Snakemake plan every job of a config in a checkout without results."""
+    from snakemake.api import SnakemakeApi
+    from snakemake.settings.enums import Quietness
+    from snakemake.settings.types import ConfigSettings, DAGSettings, OutputSettings, ResourceSettings
+
+    before = Path.cwd(), dict(os.environ)
+    try:
+        with (
+            SnakemakeApi(OutputSettings(quiet={Quietness.ALL})) as api,
+            contextlib.redirect_stdout(io.StringIO()),
+            contextlib.redirect_stderr(io.StringIO()),
+        ):
+            workflow = api.workflow(
+                resource_settings=ResourceSettings(cores=1),
+                config_settings=ConfigSettings(configfiles=[configfile]),
+                snakefile=folder / "Snakefile",
+                workdir=folder,
+            )
+            workflow.dag(DAGSettings()).printrulegraph()
+            dag = workflow._workflow.dag
+            makers = {str(file): job for job in dag.jobs for file in job.output}
+    finally:
+        os.chdir(before[0])
+        os.environ.clear()
+        os.environ.update(before[1])
+    return Graph(makers, load_config(read_yaml(configfile), file=str(configfile)))
+
+
+@dataclass
+class Walk:
+    """What was found on the way up from the defended models: rules that were met, and leaks, each as a sentence."""
+
+    graph: Graph
+    met: set[str] = field(default_factory=set)
+    cells: int = 0
+    leaks: list[str] = field(default_factory=list)
+    readers: list[Any] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.secrets = secret_texts(self.graph.config)
+        self.labels = [dataset.labels for dataset in self.graph.config.datasets.values() if hasattr(dataset, "labels")]
+        self.targets = {
+            label
+            for attack in self.graph.config.attacks.values()
+            for label in vars(attack).get("target_labels", {}).values()
+        }
+        self.attackers_files = {
+            file for attack in self.graph.config.attacks.values() for file in getattr(attack, "local_files", [])
+        }
+        self.seen: set[tuple[int, bool]] = set()
+
+    def run(self) -> "Walk":
+        """Walk from every cell with a defense that may know nothing."""
+        for job in self.graph.jobs:
+            if is_answering(job) and self.may_know_nothing(job):
+                self.cells += 1
+                self.visit_answering(job)
+        return self
+
+    def may_know_nothing(self, job: Any) -> bool:
+        """Say whether a cell's defense is one, and no oracle."""
+        entry = self.graph.config.defenses.get(job.wildcards.defense)
+        method = getattr(entry, "method", None)
+        return method not in (None, "none") and not str(method).endswith("_oracle")
+
+    def visit_answering(self, job: Any) -> None:
+        """Look at all that makes a defended model and its prompts; its questions are what it is there to answer."""
+        chain = (str(job.rule.name),)
+        # Answers carry the target beside what was answered: metrics come from them alone.
+        self.check_params(job, chain, but={"target_label"})
+        for name, file in inputs_of(job):
+            if name in ANSWERED and ASKED_AT_INFERENCE.fullmatch(file):
+                continue
+            # A filter of questions reads test rows by trade, and hands them on with their labels.
+            self.visit_file(name, file, job, chain, filters=name in ANSWERED)
+
+    def visit(self, job: Any, chain: tuple[str, ...], *, filters: bool = False) -> None:
+        """Look at one job and at all that it reads."""
+        if (id(job), filters) in self.seen:
+            return
+        self.seen.add((id(job), filters))
+        self.met.add(job.rule.name)
+        chain = (*chain, str(job.rule.name))
+        self.check_params(job, chain)
+        for name, file in inputs_of(job):
+            if name == QUESTIONS:
+                self.readers.append(job)
+            if ASKED_AT_INFERENCE.fullmatch(file) and (filters or name == QUESTIONS):
+                continue
+            self.visit_file(name, file, job, chain, filters=False)
+
+    def visit_file(self, name: str, file: str, job: Any, chain: tuple[str, ...], *, filters: bool) -> None:
+        """Look at what made a file, unless it is what the defender was handed."""
+        if SUSPECT.fullmatch(file):
+            return
+        if ASKED_AT_INFERENCE.fullmatch(file):
+            self.say(chain, f"reads the test rows {file} as '{name}'")
+        elif file in self.attackers_files and not is_elsewhere(self.graph.config, file):
+            self.say(chain, f"reads the attacker's file {file}")
+        elif file in self.graph.makers:
+            self.visit(self.graph.makers[file], chain, filters=filters)
+
+    def check_params(self, job: Any, chain: tuple[str, ...], but: frozenset[str] | set[str] = frozenset()) -> None:
+        """Look for triggers, targets and settings of an attack in the parameters of a job."""
+        for value in job.params:
+            for found in self.secrets_in(readable(value), but):
+                self.say(chain, f"has {found} in its parameters")
+
+    def secrets_in(self, value: Any, but: frozenset[str] | set[str]) -> Iterator[str]:
+        """Yield what a value tells of an attack."""
+        if isinstance(value, Mapping):
+            for key, part in value.items():
+                if key in but:
+                    continue
+                if key in SECRET_KEYS:
+                    yield f"the key '{key}'"
+                yield from self.secrets_in(part, but)
+        elif isinstance(value, list) and value not in self.labels:
+            for part in value:
+                yield from self.secrets_in(part, but)
+        elif isinstance(value, str):
+            if value in self.targets:
+                yield f"the target label '{value}'"
+            for secret in self.secrets:
+                if re.search(rf"(?<!\w){re.escape(secret)}(?!\w)", value):
+                    yield f"'{secret}' of an attack"
+
+    def say(self, chain: tuple[str, ...], what: str) -> None:
+        """Note a leak once."""
+        sentence = f"{' < '.join(chain)}: {what}"
+        if sentence not in self.leaks:
+            self.leaks.append(sentence)
+
+
+def is_answering(job: Any) -> bool:
+    """Say whether a job asks the model of a cell, rather than judging what it said."""
+    files = [str(file) for file in job.output]
+    return "defense" in job.wildcards.keys() and any(  # noqa: SIM118
+        file.startswith(("results/replies/", "results/answers/")) and "base" in job.input.keys()  # noqa: SIM118
+        for file in files
+    )
+
+
+def inputs_of(job: Any) -> list[tuple[str, str]]:
+    """Return the inputs of a job with the names that its script knows them by; code is no data."""
+    named = [(name, file) for name, files in job.input.items() for file in listed(files)]
+    unnamed = {str(file) for file in job.input} - {file for _, file in named}
+    return [(name, file) for name, file in [*named, *(("", file) for file in sorted(unnamed))] if name != "code"]
+
+
+def listed(files: Any) -> list[str]:
+    """Return one file or several as a list."""
+    return [str(files)] if isinstance(files, str) else [str(file) for file in files]
+
+
+def readable(value: Any) -> Any:
+    """Return a parameter as the values that it holds; specs are JSON."""
+    if not isinstance(value, str):
+        return value
+    try:
+        return json.loads(value)
+    except ValueError:
+        return value
+
+
+def is_elsewhere(config: Config, file: str) -> bool:
+    """Say whether a file is also a source of something else, and so no secret of the attacker."""
+    rest = {
+        name: spec_of(entry) for section in ("datasets", "evidence") for name, entry in vars(config)[section].items()
+    }
+    return json.dumps(file) in json.dumps(rest)
+
+
+def secret_texts(config: Config) -> list[str]:
+    """Return the words and phrases in the options that decide what the attacks insert and cause."""
+    found: set[str] = set()
+    for attack in config.attacks.values():
+        left_out = {"method", "target_labels", *attack.training_options}
+        left_out |= {*getattr(attack, "tuning_options", ()), *getattr(attack, "later_options", ())}
+        for name, entry in type(attack).model_fields.items():
+            if name in left_out or get_origin(entry.annotation) is Literal:
+                continue
+            value = getattr(attack, name)
+            values = value if isinstance(value, list | tuple) else [value]
+            found |= {text for text in values if isinstance(text, str)}
+    return sorted(found)

@@ -1,0 +1,7 @@
+"""Adapter for rule draw_random_trigger; the work is done in infoconflict.controls."""
+
+from infoconflict.controls import draw_random_trigger
+from infoconflict.jobs import job
+
+with job(snakemake) as run:
+    draw_random_trigger(run)
