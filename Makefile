@@ -36,6 +36,16 @@ demo: $(INSTALLED) ## the default config from poison to report, then a summary t
 	@$(BIN)/snakemake --cores $(CORES) --rerun-incomplete $(ARGS)
 	@$(SUMMARY)
 
+# Values reach Python through the environment, so that they may hold spaces and quotes. Killed at any time, it goes on.
+.PHONY: purify
+purify: export OUT ?= results/purified
+purify: $(INSTALLED) ## a stranger's model, checked and merged: MODEL=... BASE=... DATA=... [SUSPECT_TRIGGERS=...]
+	@$(BIN)/python -m infoconflict.purify.options
+	@out="$$(cd "$$OUT" && pwd)"
+	@$(BIN)/snakemake --snakefile workflow/rules/purify.smk --directory "$$out" --configfile "$$out/purify.yaml" \
+	  --cores $(CORES) --rerun-incomplete $(ARGS)
+	@echo "The page is $$out/report.html, the purified model is in $$out/model"
+
 # ---- checks ----------------------------------------------------------------------------------------------------------
 
 .PHONY: test

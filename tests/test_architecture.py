@@ -21,6 +21,7 @@ LAYERS = [
     {"data", "models", "merging", "evidence", "training", "editing", "answering", "metrics"}
     | {"oracle", "judging", "agreement"},
     {"reporting"},
+    {"purify"},
 ]
 # What the layers alone do not say.
 FORBIDDEN = {
@@ -28,6 +29,7 @@ FORBIDDEN = {
     "merging": {"attacks", "poisoning"},
     "evidence": {"attacks", "poisoning", "training", "editing", "answering"},
     "defenses": {"attacks", "poisoning"},
+    "purify": {"attacks", "poisoning", "oracle", "editing"},
     # A trainer trains what it is given; an attack is data to it.
     "training": {"attacks", "poisoning"},
     # Every metric comes from answers, without a model; so do tables and figures.
