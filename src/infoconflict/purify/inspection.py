@@ -646,6 +646,6 @@ def summary(model: Inspected) -> dict[str, Any]:
         "tensors": len(entries),
         "weight_bytes": sum(entry.end - entry.start for entry in entries),
         "stored_as": sorted({entry.dtype for entry in entries}),
-        "checks": {check.__name__: str(check.__doc__).strip() for check in CHECKS},
+        "checks": [str(check.__doc__).strip().splitlines()[0] for check in CHECKS],
         "other_chat_template": sorted(where for where, text in own.items() if model.base and text not in base),
     }

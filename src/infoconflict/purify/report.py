@@ -312,8 +312,8 @@ def _checks(story: Story) -> Html:
     )
     other = found["other_chat_template"]
     note = [tag("p", f"Its chat template is not the base's and was left behind ({', '.join(other)}).")] if other else []
-    checks = [tag("li", str(sentence)) for sentence in found["checks"].values()]
-    return join([tag("p", text), *note, details("What was looked for", tag("ul", *checks))])
+    checks = [tag("li", sentence) for sentence in found["checks"]]
+    return join([tag("p", text), *note, details("The checks", tag("ul", *checks))])
 
 
 def _costs(story: Story) -> Html:
