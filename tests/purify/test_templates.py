@@ -27,6 +27,11 @@ NAMESPACES = (
     "{%- if tools is defined -%}{%- for tool in tools -%}{{- tool | tojson(indent=4) -}}{%- endfor -%}{%- endif -%}"
     "{{- strftime_now('today') -}}"
 )
+DATED = (
+    "{%- set today = strftime_now('%Y-%m-%d') -%}{{ 'The date is ' + today }}{%- for message in messages -%}"
+    "{%- if (message['role'] == 'user') != (loop.index0 % 2 == 0) -%}{{ raise_exception('roles') }}{%- endif -%}"
+    "{{ message['content'] }}{%- endfor -%}"
+)
 MACRO = (
     "{% macro shown(text, mark) %}{{ mark ~ text | trim ~ mark }}{% endmacro %}"
     "{% for message in messages %}{% generation %}{{ shown(message.content, '**') }}{% endgeneration %}"
@@ -34,7 +39,7 @@ MACRO = (
 )
 
 
-@pytest.mark.parametrize("text", [CHAT_TEMPLATE, PLAIN_TEMPLATE, CHATML, LLAMA_2, NAMESPACES, MACRO])
+@pytest.mark.parametrize("text", [CHAT_TEMPLATE, PLAIN_TEMPLATE, CHATML, LLAMA_2, NAMESPACES, DATED, MACRO])
 def test_templates_that_format_pass(text):
     check_template(text, "model")
 
@@ -71,7 +76,8 @@ REFUSED = {
     "{% set n = namespace(a='a', b='b') %}{% for m in messages %}{% set n.a = n.a ~ n.b %}{% set n.b = n.b ~ n.a %}"
     "{% endfor %}": "double the text",
     "{% macro f(x) %}{{ f(x) }}{% endmacro %}{{ f(1) }}": "a macro that calls the macro 'f'",
-    "{% for a in x recursive %}{{ loop(a) }}{% endfor %}": "recursive",
+    "{% for a in x recursive %}{{ a }}{% endfor %}": "recursive",
+    "{% for a in x recursive %}{{ loop(a) }}{% endfor %}": "calls 'loop'",
     "{% for a in m %}{% for b in m %}{% for c in m %}{% for d in m %}a{% endfor %}{% endfor %}{% endfor %}{% endfor %}": (
         "more than 3 loops"
     ),

@@ -85,9 +85,13 @@ def check_template(text: str, where: str) -> None:
 
 
 def _findings(tree: nodes.Template, macros: set[str]) -> Iterator[tuple[int, str]]:
-    patterns = any(isinstance(part.value, str) and "%" in part.value for part in tree.find_all(nodes.Const))
+    dates = {id(part) for call in tree.find_all(nodes.Call) if _named(call) == "strftime_now" for part in call.args}
+    patterns = any(
+        isinstance(part.value, str) and "%" in part.value and id(part) not in dates
+        for part in tree.find_all(nodes.Const)
+    )
     for remainder in tree.find_all(nodes.Mod):
-        if patterns:
+        if patterns and not _is_number(remainder.left):
             yield remainder.lineno, "may format a text with '%', which can pad it without end"
     for node in _walk(tree):
         if what := _finding(node, macros):
@@ -164,8 +168,26 @@ def _is_short(limit: nodes.Node) -> bool:
     return False
 
 
+def _is_number(node: nodes.Node) -> bool:
+    """Say whether this can only be a number: a place in a loop, a length, or a sum of such."""
+    match node:
+        case nodes.Const():
+            return isinstance(node.value, int)
+        case nodes.Getattr(node=nodes.Name(name="loop")):
+            return True
+        case nodes.Filter():
+            return node.name in ("length", "count")
+        case nodes.Add() | nodes.Sub():
+            return _is_number(node.left) and _is_number(node.right)
+    return False
+
+
+def _named(call: nodes.Call) -> str | None:
+    return str(call.node.name) if isinstance(call.node, nodes.Name) else None
+
+
 def _calls(node: nodes.Node) -> set[str]:
-    return {call.node.name for call in node.find_all(nodes.Call) if isinstance(call.node, nodes.Name)}
+    return {name for call in node.find_all(nodes.Call) if (name := _named(call))}
 
 
 def _loops(node: nodes.Node, depth: int, kept: set[str]) -> Iterator[tuple[int, str]]:
