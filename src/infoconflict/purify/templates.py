@@ -134,11 +134,12 @@ def _filter(node: nodes.Filter) -> str | None:
         return f"uses the filter '{node.name}'"
     given = [*node.args, *(keyword.value for keyword in node.kwargs)]
     constants = [part.value for part in given if isinstance(part, nodes.Const)]
+    all_known = len(constants) == len(given)
     if node.name == "tojson" and (
-        len(constants) < len(given) or any(isinstance(value, int) and value > WIDEST_INDENT for value in constants)
+        not all_known or any(isinstance(value, int) and value > WIDEST_INDENT for value in constants)
     ):
         return "writes JSON with an indent that may be very wide"
-    if node.name == "map" and node.args and (len(constants) < len(given) or node.args[0].value not in FILTERS):
+    if node.name == "map" and node.args and (not all_known or constants[0] not in FILTERS):
         return "applies a filter by a name that is not allowed"
     return None
 
@@ -200,8 +201,8 @@ def _loops(node: nodes.Node, depth: int, kept: set[str]) -> Iterator[tuple[int, 
                 yield child.lineno, f"has more than {DEEPEST_LOOP} loops within one another"
             yield from _loops(child, depth + 1, kept)
         else:
-            if depth and isinstance(child, nodes.Assign | nodes.AssignBlock) and _doubles(child, kept):
-                yield child.lineno, f"may double the text '{_written(child.target)}' in each round of a loop"
+            if depth and isinstance(child, nodes.Assign | nodes.AssignBlock) and (name := _doubled(child, kept)):
+                yield child.lineno, f"may double the text '{name}' in each round of a loop"
             yield from _loops(child, depth, kept)
 
 
@@ -224,22 +225,23 @@ def _mentions(node: nodes.Node) -> list[str]:
     return [name for value in values for part in _walk(value) if (name := _written(part))]
 
 
-def _doubles(node: nodes.Assign | nodes.AssignBlock, kept: set[str]) -> bool:
-    if _written(node.target) not in kept:
-        return False
+def _doubled(node: nodes.Assign | nodes.AssignBlock, kept: set[str]) -> str | None:
+    """Return what an assignment may make twice as long, of the texts that outlive a round."""
+    target = _written(node.target)
+    if target not in kept:
+        return None
     times = sum(name in kept for name in _mentions(node))
     if isinstance(node, nodes.AssignBlock):
-        return times > 1
+        return target if times > 1 else None
     parts = list(_walk(node.node))
+    adds = any(isinstance(part, nodes.Concat | nodes.Add) for part in parts)
     multiplies = any(
         (isinstance(part, nodes.Filter) and part.name in _MULTIPLY)
         or (isinstance(part, nodes.Getattr) and part.attr in _MULTIPLY)
         or (isinstance(part, nodes.Call) and isinstance(part.node, nodes.Name) and part.node.name not in FUNCTIONS)
         for part in parts
     )
-    return (times > 1 and any(isinstance(part, nodes.Concat | nodes.Add) for part in parts)) or (
-        times > 0 and multiplies
-    )
+    return target if (times > 1 and adds) or (times > 0 and multiplies) else None
 
 
 def _written(node: nodes.Node) -> str | None:
