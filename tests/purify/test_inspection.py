@@ -301,6 +301,14 @@ HOSTILE_ADAPTERS = {
     "no LoRA": (lambda f: edit(f / "adapter_config.json", peft_type="PREFIX"), "peft_type is 'PREFIX'"),
     "modules saved whole": (lambda f: edit(f / "adapter_config.json", modules_to_save=["lm_head"]), "modules_to_save"),
     "start that alters the base": (lambda f: edit(f / "adapter_config.json", init_lora_weights="pissa"), "pissa"),
+    "pattern that runs without end": (
+        lambda f: edit(f / "adapter_config.json", alpha_pattern={"(a+)+$": 1}),
+        "alpha_pattern holds more than names",
+    ),
+    "infinite scale": (
+        lambda f: edit(f / "adapter_config.json", lora_alpha=float("inf")),
+        "a scale is no finite number",
+    ),
     "made for another base": (
         lambda f: edit(f / "adapter_config.json", base_model_name_or_path="other/base"),
         "says it was made for other/base, not some/base",
@@ -373,6 +381,12 @@ def test_honest_models_pass(models, spoiled):
 @pytest.mark.parametrize("architecture", ["gpt2", "gptj"])
 def test_the_other_architectures_pass(tiny_dirs, architecture):
     assert summary(inspect(tiny_dirs[architecture], architecture))["kind"] == "checkpoint"
+
+
+def test_escaped_module_names_are_plain_patterns(models, spoiled):
+    folder = spoiled("adapter")
+    edit(folder / "adapter_config.json", alpha_pattern={r"model\.layers\.0\.self_attn\.q_proj": 4, "^model.x-y$": 2.0})
+    inspect(folder, "suspect", base=inspect(models / "base", "base"))
 
 
 def test_links_within_the_folder_pass(models, spoiled):

@@ -1,6 +1,7 @@
 # A model from a stranger: checked, purified, measured. A workflow of its own, with a config of its own:
 # `snakemake --snakefile workflow/rules/purify.smk --directory OUT --configfile OUT/purify.yaml`, or `make purify`.
 import os
+import re
 from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
@@ -39,8 +40,12 @@ def code(rule):
 
 
 def files_in(place):
-    """Return the files of a local model: replaced weights make a new purification."""
-    return sorted(str(file) for file in Path(place).glob("*") if file.is_file()) if Path(place).is_dir() else []
+    """Return the files of a local model: replaced weights make a new purification.
+
+    Names that mean something to Snakemake are left out; the checks refuse most of them.
+    """
+    files = sorted(Path(place).glob("*")) if Path(place).is_dir() else []
+    return [str(file) for file in files if re.fullmatch(r"[\w.-]+", file.name) and file.is_file()]
 
 
 def spec(*names, **more):

@@ -8,7 +8,9 @@ The base model passes the same checks, but for those that compare a suspect with
 """
 
 import json
+import math
 import os
+import re
 import stat
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -58,6 +60,8 @@ MEANING = (
     *("rotary_dim", "partial_rotary_factor", "sliding_window", "scale_attn_weights", "reorder_and_upcast_attn"),
     *("scale_attn_by_inverse_layer_idx", "tie_word_embeddings", "vocab_size"),
 )
+# Module names as PEFT escapes them: a regular expression that could run without end is refused.
+PLAIN_PATTERN = re.compile(r"(?:[\w.^$-]|\\[.-])+")
 LARGEST_DIMENSION = 1 << 24
 MOST_LAYERS = 4096
 
@@ -527,6 +531,13 @@ def plain_adapter(model: Inspected) -> None:
         return
     config = model.json(ADAPTER_CONFIG)
     check_lora_config(Path(ADAPTER_CONFIG), config)
+    for key in ("alpha_pattern", "rank_pattern"):
+        patterns = config.get(key) or {}
+        if not isinstance(patterns, dict) or not all(map(PLAIN_PATTERN.fullmatch, patterns)):
+            raise UserError(f"{model.name}, {ADAPTER_CONFIG}: {key} holds more than names of modules; distrust it")
+    scales = [config["lora_alpha"], *(config.get("alpha_pattern") or {}).values()]
+    if not all(isinstance(scale, int | float) and math.isfinite(scale) for scale in scales):
+        raise UserError(f"{model.name}, {ADAPTER_CONFIG}: a scale is no finite number; save the adapter again")
     claimed = str(config.get("base_model_name_or_path") or "")
     given = model.base_id.partition("@")[0]
     if _is_hub_id(claimed) and _is_hub_id(given) and claimed.casefold() != given.casefold():
