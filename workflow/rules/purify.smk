@@ -61,18 +61,12 @@ def need(stage):
     )
 
 
-localrules:
-    purify,
-    purify_rows,
-    purify_strings,
-    purify_report,
-
-
 rule purify:
     default_target: True
     input:
-        "report.html",
-        "model",
+        page="report.html",
+        model="model",
+    localrule: True
 
 
 if PURIFY.base in PACKAGES:
@@ -85,6 +79,7 @@ if PURIFY.base in PACKAGES:
         log:
             "logs/fetch_package.log",
         retries: 2
+        localrule: True
         params:
             spec=canonical({"package": PURIFY.base}),
         script:
@@ -126,6 +121,7 @@ rule purify_rows:
         card="cards/rows.json",
     log:
         "logs/purify_rows.log",
+    localrule: True
     threads: 1
     params:
         spec=spec(
@@ -145,6 +141,7 @@ rule purify_strings:
         strings="work/rows/strings.json",
     log:
         "logs/purify_strings.log",
+    localrule: True
     threads: 1
     params:
         spec=spec("seed"),
@@ -264,6 +261,7 @@ rule purify_report:
         card="cards/report.json",
     log:
         "logs/purify_report.log",
+    localrule: True
     threads: 1
     params:
         spec=canonical({"purification": SETTINGS, "roles": list(ROLES)}),

@@ -210,7 +210,7 @@ def _kept_names(tree: nodes.Template) -> set[str]:
     """Return what outlives a round of a loop: attributes of namespaces, and variables that are made of them."""
     assigned = [
         (name, _mentions(node))
-        for node in tree.find_all((nodes.Assign, nodes.AssignBlock))
+        for node in (*tree.find_all(nodes.Assign), *tree.find_all(nodes.AssignBlock))
         if (name := _written(node.target))
     ]
     kept = {name for name, _ in assigned if "." in name}
