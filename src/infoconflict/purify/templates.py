@@ -208,11 +208,8 @@ def _loops(node: nodes.Node, depth: int, kept: set[str]) -> Iterator[tuple[int, 
 
 def _kept_names(tree: nodes.Template) -> set[str]:
     """Return what outlives a round of a loop: attributes of namespaces, and variables that are made of them."""
-    assigned = [
-        (name, _mentions(node))
-        for node in (*tree.find_all(nodes.Assign), *tree.find_all(nodes.AssignBlock))
-        if (name := _written(node.target))
-    ]
+    found: list[nodes.Assign | nodes.AssignBlock] = [*tree.find_all(nodes.Assign), *tree.find_all(nodes.AssignBlock)]
+    assigned = [(name, _mentions(node)) for node in found if (name := _written(node.target))]
     kept = {name for name, _ in assigned if "." in name}
     while more := {name for name, mentions in assigned if name not in kept and kept & set(mentions)}:
         kept |= more
