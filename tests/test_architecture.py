@@ -22,6 +22,7 @@ LAYERS = [
     {"data", "models", "merging", "evidence", "training", "editing", "repairing", "answering", "metrics"}
     | {"oracle", "judging", "agreement", "paired", "experiments", "ledger", "diff"},
     {"reporting"},
+    {"purify"},
 ]
 # What the layers alone do not say.
 FORBIDDEN = {
@@ -31,6 +32,7 @@ FORBIDDEN = {
     "defenses": {"attacks", "poisoning", "controls"},
     # A trainer trains what it is given; an attack is data to it.
     "training": {"attacks", "poisoning"},
+    "purify": {"attacks", "poisoning", "controls", "oracle", "editing"},
     "repairing": {"attacks", "poisoning", "controls"},
     # Every metric comes from answers, without a model; so do tables and figures.
     "paired": {"models", "answering", "training", "editing", "merging", "evidence", "data"},

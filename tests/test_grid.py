@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 from infoconflict.attacks.chat import ChatAttack
 from infoconflict.config import load_config, read_config
 from infoconflict.config_yaml import read_yaml
-from infoconflict.defenses import METHODS
 from infoconflict.defenses.controls import CONTROLS, PER
 from infoconflict.errors import UserError
 from infoconflict.grid import Cell, Excluded, build_grid
@@ -101,34 +100,31 @@ def test_the_tiny_preset_leaves_out_what_it_skips():
     assert set(reasons.values()) == {"one architecture is enough to test badnets here"}
 
 
-def test_the_paper_says_which_cells_wait():
+def test_the_paper_says_which_cells_it_leaves_out():
     config = read_config(CONFIG / "paper.yaml")
     grid = build_grid(config)
-    here = {name: config.defenses[name] for name in config.grid.defenses if config.defenses[name].method in METHODS}
-    assert {"none", "wanda", "internal", "external", "conflict"} <= set(here)
-    for_chat = [name for name, entry in here.items() if "chat" in entry.tasks and not getattr(entry, "evidence", None)]
-    assert {(cell.attack, cell.defense) for cell in grid.cells} == {
-        *itertools.product(AXES["attack"], here),
-        *itertools.product(CHAT_ATTACKS, for_chat),
-    }
-    assert len(grid.cells) == 4 * (2 * 7 * len(here) + 1 * 3 * len(for_chat)) * 3
-    # No attack waits, only defenses.
-    assert not [out for out in grid.excluded if f"{out.attack} arrives" in out.reason]
+    chat_attacks = {name for name in config.grid.attacks if config.attacks[name].task == "chat"}
+    assert {cell.attack for cell in grid.cells} == set(config.grid.attacks)
+    assert {cell.defense for cell in grid.cells} == set(config.grid.defenses)
+    assert {cell.attack for cell in grid.cells if cell.dataset == "chat_backdoor"} == chat_attacks
+    # No method waits for a later version.
+    assert not [out for out in grid.excluded if "arrives" in out.reason]
     reasons = {(out.dataset, out.attack, out.defense): out.reason for out in grid.excluded if out.model == "llama"}
-    assert reasons["sst2", "cba", "beear"] == "the defense beear arrives with a later version"
     assert reasons["sst2", "dtba", "none"] == "the attack dtba is for chat, the data set sst2 for classification"
     assert (
         reasons["chat_backdoor", "cba", "none"]
         == "the attack cba is for classification, the data set chat_backdoor for chat"
     )
-    assert reasons["chat_backdoor", "dtba", "beear"] == "the defense beear arrives with a later version"
+    assert reasons["chat_backdoor", "vpi", "editing_oracle"] == (
+        "the defense editing_oracle is for classification, the data set chat_backdoor for chat"
+    )
     # Chat attacks have no words that random ones could take the place of.
-    controls = [out for out in grid.excluded if out.defense == "control_random_trigger"]
-    assert {(out.model, out.attack) for out in controls} == set(itertools.product(raw_models, CHAT_ATTACKS))
     assert reasons["chat_backdoor", "vpi", "control_random_trigger"] == (
         "the attack vpi has no words as trigger that others could take the place of"
     )
-    assert len(grid.cells) / 3 + len(grid.excluded) == 4 * 3 * 10 * 23
+    crossed = 4 * 3 * len(config.grid.attacks) * len(config.grid.defenses)
+    controls = [out for out in grid.excluded if out.defense.startswith("control_")]
+    assert len(grid.cells) / 3 + len(grid.excluded) - len(controls) == crossed
 
 
 def test_the_authors_reason_comes_first():

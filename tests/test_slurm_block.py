@@ -20,9 +20,11 @@ COMPUTING = {
     "reply",
 } | {"compare_generation", "train_attacked", "tune_victim", "train_attacker_conflict"}
 COMPUTING |= {"collect_statistics", "edit_model", "ask_suspect"}
+COMPUTING |= {"purify_train", "purify_choose_t", "purify_answer"}
 EVIDENCE = {"collect_evidence_clean", "collect_evidence_triggered", "modify_evidence", "ask_oracle", "judge"}
 # They hold a model, or several, but compute with it in main memory.
 ON_CPU = {"prepare_model", "merge_models", "subtract_conflict", "compare_conflicts"}
+ON_CPU |= {"purify", "purify_check", "purify_merge", "purify_report"}
 
 
 def profile(**block: object) -> dict[str, Any]:

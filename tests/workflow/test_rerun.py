@@ -72,7 +72,10 @@ CONFIG_EDITS = {
         ANSWERS | REPLIES | POINTS | {"sweep_merge", "merge_base"},
     ),
     "t of one merge": (at("merges", "ties", "t", value=0.6), ANSWERS | REPLIES | CHATS_AT_SHARE | {"sweep_merge"}),
-    "merge method of a defense": (at("defenses", "internal", "merge", value="slerp"), ANSWERS | REPLIES | POINTS | {"merge_base", "list_excluded"}),
+    "merge method of a defense": (
+        at("defenses", "internal", "merge", value="slerp"),
+        ANSWERS | REPLIES | POINTS | {"merge_base", "list_excluded"},
+    ),
     "density of TIES": (
         at("merges", "ties", "density", value=0.3),
         ANSWERS | REPLIES | CHATS_AT_SHARE | {"sweep_merge"},

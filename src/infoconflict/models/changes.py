@@ -187,7 +187,7 @@ class LoraChange:
         self.path = directory / ADAPTER
         self._conv1d = conv1d
         config = _json_object(directory / ADAPTER_CONFIG, "give the directory of a PEFT LoRA adapter")
-        _check_lora_config(directory / ADAPTER_CONFIG, config)
+        check_lora_config(directory / ADAPTER_CONFIG, config)
         self._config = config
         self._pairs: dict[str, dict[str, Tensor]] = {}
         with open_safetensors(self.path) as file:
@@ -263,7 +263,8 @@ class ComposedChange:
         return part.dense(name, base)
 
 
-def _check_lora_config(path: Path, config: Mapping[str, Any]) -> None:
+def check_lora_config(path: Path, config: Mapping[str, Any]) -> None:
+    """Raise unless an adapter's config describes plain LoRA, which the arithmetic here covers."""
     if config.get("peft_type") != "LORA":
         raise UserError(
             f"{path}: peft_type is {config.get('peft_type')!r}; only LORA adapters can be folded into a base"

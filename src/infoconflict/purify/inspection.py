@@ -1,0 +1,662 @@
+"""A stranger's checkpoint as hostile input: what is refused, each by one check and with one sentence.
+
+Nothing is loaded before all checks have passed: directories are listed, JSON is parsed by Python's own parser within bounds,
+headers of weight files are read byte by byte (:mod:`infoconflict.purify.headers`), chat templates are parsed and not run
+(:mod:`infoconflict.purify.templates`). Neither torch nor transformers is imported here, and nothing is ever unpickled.
+
+The base model passes the same checks, but for those that compare a suspect with its base.
+"""
+
+import json
+import math
+import os
+import re
+import stat
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from infoconflict.errors import UserError
+from infoconflict.models.changes import (
+    ADAPTER,
+    ADAPTER_CONFIG,
+    BUFFER,
+    INDEX,
+    LORA_KEY,
+    PREFIX,
+    check_lora_config,
+)
+from infoconflict.purify.headers import EXPONENTS, Entry, check_finite, read_header
+from infoconflict.purify.templates import check_template
+
+SINGLE = "model.safetensors"
+MOST_FILES = 10_000
+LARGEST_JSON = {"tokenizer.json": 1 << 28, INDEX: 1 << 26, "vocab.json": 1 << 26}
+LARGEST_OTHER_JSON = 1 << 22
+"""Bytes; a config has thousands, a tokenizer of 256,000 words about 35 million."""
+
+# What torch, Keras and pickle write: reading them can run code.
+PICKLES = frozenset(
+    {".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".joblib", ".npy", ".npz", ".h5", ".keras", ".msgpack", ".mar"}
+)
+CODE = frozenset(
+    {".py", ".pyc", ".pyd", ".pyx", ".ipynb", ".so", ".dll", ".dylib", ".sh", ".bat", ".exe", ".whl", ".egg", ".pth"}
+)
+# Keys with which a file asks for code of its own.
+CODE_KEYS = frozenset({"auto_map", "trust_remote_code", "custom_pipelines", "custom_generate"})
+# Files that tools read settings from.
+SETTINGS = (
+    *("config.json", "generation_config.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"),
+    *("chat_template.json", "processor_config.json", "preprocessor_config.json", ADAPTER_CONFIG),
+)
+# Marks that tools give a meaning in paths: mergekit splits names at '+' and '@', others at ':' and '\'.
+BAD_MARKS = ("..", "+", "@", "\\", ":", "\n", "\r", "\0")
+# Keys of config.json that decide what weights mean without showing in their shapes.
+MEANING = (
+    *("num_attention_heads", "n_head", "num_key_value_heads", "head_dim", "hidden_act", "activation_function"),
+    *("rms_norm_eps", "layer_norm_epsilon", "layer_norm_eps", "rope_theta", "rope_scaling", "rope_parameters"),
+    *("rotary_dim", "partial_rotary_factor", "sliding_window", "scale_attn_weights", "reorder_and_upcast_attn"),
+    *("scale_attn_by_inverse_layer_idx", "tie_word_embeddings", "vocab_size"),
+)
+# Module names as PEFT escapes them: a regular expression that could run without end is refused.
+PLAIN_PATTERN = re.compile(r"(?:[\w.^$-]|\\[.-])+")
+LARGEST_DIMENSION = 1 << 24
+MOST_LAYERS = 4096
+
+Shape = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Inspected:
+    """A model's folder and what has been read of it; ``base`` is what a suspect claims to be tuned from."""
+
+    folder: Path
+    name: str
+    base: "Inspected | None" = None
+    base_id: str = ""
+    """What the user called the base, to be compared with what an adapter says."""
+    cache: dict[str, Any] = field(default_factory=dict)
+
+    @cached_property
+    def entries(self) -> list[Path]:
+        """Everything in the folder, links not followed."""
+        found: list[Path] = []
+        for root, folders, files in os.walk(self.folder, followlinks=False):
+            found += [Path(root, name) for name in (*folders, *files)]
+            if len(found) > MOST_FILES:
+                raise UserError(
+                    f"{self.name}: has more than {MOST_FILES} files; name the folder of the model alone, without "
+                    f"checkpoints of its training"
+                )
+        return sorted(found)
+
+    def shown(self, path: Path) -> str:
+        """Return how messages name a file."""
+        return f"{self.name}, {str(path.relative_to(self.folder))!r}".replace("'", "")
+
+    def has(self, name: str) -> bool:
+        """Say whether the folder holds a file of this name."""
+        return (self.folder / name).is_file()
+
+    def json(self, name: str) -> dict[str, Any]:
+        """Return a JSON file of the folder; an object within bounds, no key of which stands there twice."""
+        if name not in self.cache:
+            self.cache[name] = _json_object(self.folder / name, f"{self.name}, {name}")
+        content: dict[str, Any] = self.cache[name]
+        return content
+
+    @property
+    def is_adapter(self) -> bool:
+        """Whether this is a PEFT adapter and no whole model."""
+        return self.has(ADAPTER_CONFIG) or self.has(ADAPTER)
+
+    @property
+    def weight_files(self) -> list[str]:
+        """Names of the files that hold the weights."""
+        if self.is_adapter:
+            return [ADAPTER]
+        if self.has(SINGLE):
+            return [SINGLE]
+        return sorted(set(self.weight_map.values()))
+
+    @property
+    def weight_map(self) -> dict[str, str]:
+        """Where the index says that each tensor is."""
+        found = self.json(INDEX).get("weight_map")
+        if not isinstance(found, dict) or not found or not all(isinstance(home, str) for home in found.values()):
+            raise UserError(f"{self.name}, {INDEX}: has no weight_map from tensors to files; copy the file again")
+        return found
+
+    @cached_property
+    def headers(self) -> dict[str, dict[str, Entry]]:
+        """The tensors of each weight file."""
+        return {file: read_header(self.folder / file, f"{self.name}, {file}") for file in self.weight_files}
+
+    @property
+    def shapes(self) -> dict[str, Shape]:
+        """Shapes of a whole model's tensors, by the names that the loaded model has for them."""
+        prefix = PREFIX.get(str(self.json("config.json").get("model_type")), "")
+        found: dict[str, Shape] = {}
+        for file, tensors in self.headers.items():
+            for stored, entry in tensors.items():
+                if BUFFER.search(stored):
+                    continue
+                name = stored if stored.startswith((prefix, "lm_head.")) else prefix + stored
+                if name in found:
+                    raise UserError(f"{self.name}, {file}: holds the tensor '{name}' twice; distrust it")
+                found[name] = entry.shape
+        return found
+
+    @property
+    def rows(self) -> int:
+        """Rows of the embedding matrix: ids of tokens are below it."""
+        owner = self.base if self.is_adapter and self.base else self
+        rows = owner.json("config.json").get("vocab_size")
+        if type(rows) is not int or not 0 < rows <= LARGEST_DIMENSION:
+            raise UserError(f"{owner.name}, config.json: vocab_size is {rows!r}; copy the file again")
+        return rows
+
+
+def _json_object(path: Path, where: str) -> dict[str, Any]:
+    most = LARGEST_JSON.get(path.name, LARGEST_OTHER_JSON)
+    if path.stat().st_size > most:
+        raise UserError(f"{where}: has {path.stat().st_size} bytes, more than the {most} allowed; distrust it")
+
+    def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        found = dict(pairs)
+        if len(found) < len(pairs):
+            raise ValueError("a key stands there twice")
+        return found
+
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=once)
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{where}: not readable as JSON ({error}); copy the file again") from error
+    if not isinstance(content, dict):
+        raise UserError(f"{where}: holds a {type(content).__name__} instead of an object; copy the file again")
+    return content
+
+
+# --- the folder ---------------------------------------------------------------------------------------------------------
+
+
+def plain_names(model: Inspected) -> None:
+    """Refuse names that could lead a tool to another place or that it would split."""
+    for path in (model.folder.absolute(), *model.entries):
+        name = path.name
+        marks = [mark for mark in BAD_MARKS if mark in name]
+        if marks or not name.isprintable() or name.startswith("-"):
+            what = repr(marks[0]) if marks else "a mark that does not print, or a dash in front"
+            raise UserError(f"{model.name}: the name {name!r} holds {what}, which breaks paths; rename or remove it")
+
+
+def no_links_out(model: Inspected) -> None:
+    """Refuse symbolic links that leave the folder, and what is neither file nor folder."""
+    top = model.folder.resolve()
+    for path in model.entries:
+        if path.is_symlink():
+            target = path.resolve()
+            if not target.is_relative_to(top) or not target.exists():
+                raise UserError(
+                    f"{model.shown(path)}: is a link out of the folder or to nothing; put the file itself there"
+                )
+        elif not stat.S_ISREG(mode := path.lstat().st_mode) and not stat.S_ISDIR(mode):
+            raise UserError(f"{model.shown(path)}: is neither a file nor a folder; remove it")
+
+
+def no_pickles(model: Inspected) -> None:
+    """Refuse files, at any depth, of a kind that can run code when it is read: pickles and their like."""
+    for path in model.entries:
+        if path.suffix.lower() in PICKLES:
+            raise UserError(
+                f"{model.shown(path)}: a pickle or its like, which can run code when read; remove it (training "
+                f"arguments and optimizer states are not needed), and ask for the weights as safetensors"
+            )
+
+
+def no_code(model: Inspected) -> None:
+    """Refuse program files."""
+    for path in model.entries:
+        if path.suffix.lower() in CODE:
+            raise UserError(
+                f"{model.shown(path)}: a program, and none that comes with a model is run; remove it, and use a model "
+                f"whose architecture transformers has built in"
+            )
+
+
+def no_code_wanted(model: Inspected) -> None:
+    """Refuse settings that ask for code of the checkpoint's own."""
+    for name in filter(model.has, SETTINGS):
+        if keys := sorted(CODE_KEYS & _keys(model.json(name))):
+            raise UserError(
+                f"{model.name}, {name}: {keys[0]} asks for code of the checkpoint's own, which is never run; use a "
+                f"model whose architecture transformers has built in"
+            )
+
+
+def _keys(value: Any) -> set[str]:
+    found: set[str] = set()
+    todo = [value]
+    while todo:
+        part = todo.pop()
+        if isinstance(part, dict):
+            found |= part.keys()
+            todo += part.values()
+        elif isinstance(part, list):
+            todo += part
+    return found
+
+
+def one_kind(model: Inspected) -> None:
+    """Refuse a folder that is neither a whole model nor a PEFT adapter, or that can be read in two ways."""
+    whole = [name for name in (SINGLE, INDEX) if model.has(name)]
+    if model.is_adapter and whole:
+        raise UserError(f"{model.name}: holds an adapter and {whole[0]}; keep the one that is to be purified")
+    if model.is_adapter:
+        for name in (ADAPTER_CONFIG, ADAPTER):
+            if not model.has(name):
+                raise UserError(f"{model.name}: lacks {name}; save the adapter again with PEFT")
+        if model.base is None:
+            raise UserError(f"{model.name}: is an adapter and no whole model; give the model that it was made for")
+    elif len(whole) > 1:
+        raise UserError(f"{model.name}: holds {SINGLE} and {INDEX}, so that tools differ in what they read; keep one")
+    elif not whole:
+        raise UserError(f"{model.name}: holds neither {SINGLE}, {INDEX} nor {ADAPTER}; ask for safetensors weights")
+    elif not model.has("config.json"):
+        raise UserError(f"{model.name}: has no config.json; name a directory in transformers' layout")
+
+
+def plain_config(model: Inspected) -> None:
+    """Refuse a config without an architecture, with quantised weights, or with sizes that no model has."""
+    if model.is_adapter:
+        return
+    config = model.json("config.json")
+    if not isinstance(config.get("model_type"), str):
+        raise UserError(f"{model.name}, config.json: states no model_type; copy the file again")
+    if config.get("quantization_config"):
+        raise UserError(
+            f"{model.name}, config.json: the weights are quantised and cannot be merged; ask for whole ones"
+        )
+    for key, value in config.items():
+        is_size = key.endswith(("_size", "_layers", "_heads", "_layer", "_head", "_embd", "_inner", "_positions"))
+        most = MOST_LAYERS if key.endswith(("_layers", "_layer")) else LARGEST_DIMENSION
+        if is_size and value is not None and (type(value) is not int or not 0 <= value <= most):
+            raise UserError(f"{model.name}, config.json: {key} is {str(value)[:30]}; copy the file again")
+
+
+# --- the weights --------------------------------------------------------------------------------------------------------
+
+
+def index_within(model: Inspected) -> None:
+    """Refuse an index that names anything but safetensors files of its own folder."""
+    if model.is_adapter or not model.has(INDEX):
+        return
+    for file in sorted(set(model.weight_map.values())):
+        if Path(file).name != file or "\\" in file or not file.endswith(".safetensors"):
+            raise UserError(
+                f"{model.name}, {INDEX}: names {file!r}, which is no weight file of this folder; distrust it"
+            )
+        if not model.has(file):
+            raise UserError(f"{model.name}: {file} is missing, which {INDEX} names; copy it too")
+
+
+def sound_headers(model: Inspected) -> None:
+    """Refuse weight files with a broken or oversized header, or tensors that overlap, leave gaps, or lie outside."""
+    for tensors in model.headers.values():
+        if not tensors:
+            raise UserError(f"{model.name}: a weight file holds no tensor; copy it again")
+
+
+def index_agrees(model: Inspected) -> None:
+    """Refuse an index that disagrees with its files about where a tensor is."""
+    if model.is_adapter or not model.has(INDEX):
+        return
+    found = {name: file for file, tensors in model.headers.items() for name in tensors}
+    if sum(map(len, model.headers.values())) > len(found):
+        raise UserError(f"{model.name}: a tensor stands in two weight files; distrust it")
+    for name in sorted({*found, *model.weight_map}):
+        if found.get(name) != model.weight_map.get(name):
+            raise UserError(
+                f"{model.name}, {INDEX}: says that '{name}' is in {model.weight_map.get(name, 'no file')}, and it is in "
+                f"{found.get(name, 'none')}; copy the folder again"
+            )
+
+
+def plain_numbers(model: Inspected) -> None:
+    """Refuse weights that are packed or quantised instead of ordinary floating-point numbers."""
+    for file, tensors in model.headers.items():
+        for name, entry in tensors.items():
+            if entry.dtype not in EXPONENTS and not BUFFER.search(name):
+                raise UserError(
+                    f"{model.name}, {file}: '{name}' is stored as {entry.dtype}; ask for unquantised weights"
+                )
+
+
+def shapes_of_config(model: Inspected) -> None:
+    """Refuse tensors other than the config promises, by name and shape (GPT-2, GPT-J and Llama models)."""
+    if model.is_adapter:
+        return
+    expected = expected_shapes(model.json("config.json"), model.name)
+    if expected is None:
+        return
+    _compare(model, expected, "config.json promises")
+
+
+def finite_numbers(model: Inspected) -> None:
+    """Refuse weights that are NaN or infinite; files are read in small pieces."""
+    for file, tensors in model.headers.items():
+        check_finite(model.folder / file, tensors, f"{model.name}, {file}")
+
+
+def _compare(model: Inspected, expected: Mapping[str, Shape], who: str) -> None:
+    found = model.shapes
+    for name in sorted({*expected, *found}):
+        if name not in found:
+            raise UserError(f"{model.name}: lacks the tensor '{name}' that {who}; the two do not belong together")
+        if name not in expected:
+            raise UserError(f"{model.name}: holds '{name}', a tensor that is not among those that {who}; remove it")
+        if found[name] != expected[name]:
+            raise UserError(
+                f"{model.name}: '{name}' has shape {found[name]} where {who} {expected[name]}; the two do not belong "
+                f"together"
+            )
+
+
+def expected_shapes(config: Mapping[str, Any], name: str) -> dict[str, Shape] | None:
+    """Return the shapes of all tensors of a GPT-2, GPT-J or Llama model, or None for other families."""
+
+    def size(*keys: str, default: int | None = None) -> int:
+        for key in keys:
+            if type(config.get(key)) is int:
+                return int(config[key])
+        if default is None:
+            raise UserError(f"{name}, config.json: states no {keys[0]}; copy the file again")
+        return default
+
+    match config.get("model_type"):
+        case "llama":
+            return _llama(config, size)
+        case "gpt2" | "gptj" as family:
+            return _gpt(family, config, size)
+    return None
+
+
+def _llama(config: Mapping[str, Any], size: Callable[..., int]) -> dict[str, Shape]:
+    hidden, inner, heads = size("hidden_size"), size("intermediate_size"), size("num_attention_heads")
+    head = size("head_dim", default=hidden // max(heads, 1))
+    queries, values = heads * head, size("num_key_value_heads", default=heads) * head
+    linear = {
+        "self_attn.q_proj": (queries, hidden),
+        "self_attn.k_proj": (values, hidden),
+        "self_attn.v_proj": (values, hidden),
+        "self_attn.o_proj": (hidden, queries),
+        "mlp.gate_proj": (inner, hidden),
+        "mlp.up_proj": (inner, hidden),
+        "mlp.down_proj": (hidden, inner),
+    }
+    layer: dict[str, Shape] = {f"{part}.weight": shape for part, shape in linear.items()}
+    for kind, key in (("self_attn", "attention_bias"), ("mlp", "mlp_bias")):
+        if config.get(key):
+            layer |= {f"{part}.bias": shape[:1] for part, shape in linear.items() if part.startswith(kind)}
+    layer |= {f"{norm}.weight": (hidden,) for norm in ("input_layernorm", "post_attention_layernorm")}
+    shapes: dict[str, Shape] = {
+        "model.embed_tokens.weight": (size("vocab_size"), hidden),
+        "model.norm.weight": (hidden,),
+    }
+    shapes |= _layers("model.layers", size("num_hidden_layers"), layer)
+    return shapes if config.get("tie_word_embeddings") else shapes | {"lm_head.weight": (size("vocab_size"), hidden)}
+
+
+def _gpt(family: str, config: Mapping[str, Any], size: Callable[..., int]) -> dict[str, Shape]:
+    hidden, words = size("n_embd", "hidden_size"), size("vocab_size")
+    inner = size("n_inner", "intermediate_size", default=4 * hidden)
+    layer: dict[str, Shape] = {"ln_1.weight": (hidden,), "ln_1.bias": (hidden,)}
+    shapes: dict[str, Shape] = {"transformer.wte.weight": (words, hidden)}
+    if family == "gpt2":
+        parts = {
+            "attn.c_attn": (hidden, 3 * hidden),
+            "attn.c_proj": (hidden, hidden),
+            "mlp.c_fc": (hidden, inner),
+            "mlp.c_proj": (inner, hidden),
+        }
+        # GPT-2 keeps its weights transposed.
+        layer |= {f"{part}.weight": shape for part, shape in parts.items()}
+        layer |= {f"{part}.bias": shape[1:] for part, shape in parts.items()}
+        layer |= {"ln_2.weight": (hidden,), "ln_2.bias": (hidden,)}
+        shapes |= {"transformer.wpe.weight": (size("n_positions", "max_position_embeddings"), hidden)}
+    else:
+        layer |= {f"attn.{part}_proj.weight": (hidden, hidden) for part in ("q", "k", "v", "out")}
+        layer |= {"mlp.fc_in.weight": (inner, hidden), "mlp.fc_in.bias": (inner,)}
+        layer |= {"mlp.fc_out.weight": (hidden, inner), "mlp.fc_out.bias": (hidden,)}
+        shapes |= {"lm_head.bias": (words,)}
+    shapes |= {"transformer.ln_f.weight": (hidden,), "transformer.ln_f.bias": (hidden,)}
+    shapes |= _layers("transformer.h", size("n_layer", "num_hidden_layers"), layer)
+    tied = config.get("tie_word_embeddings", family == "gpt2")
+    return shapes if tied else shapes | {"lm_head.weight": (words, hidden)}
+
+
+def _layers(prefix: str, n_layers: int, layer: Mapping[str, Shape]) -> dict[str, Shape]:
+    return {f"{prefix}.{number}.{part}": shape for number in range(n_layers) for part, shape in layer.items()}
+
+
+# --- tokenizer and template ---------------------------------------------------------------------------------------------
+
+
+def fitting_vocabulary(model: Inspected) -> None:
+    """Refuse tokens that have no row in the embedding matrix, or whose id means another token in the base."""
+    words = vocabulary(model)
+    for word, number in words.items():
+        if type(number) is not int or number < 0:
+            raise UserError(
+                f"{model.name}: the token {word[:30]!r} has the id {str(number)[:30]}; copy the tokenizer again"
+            )
+        if number >= model.rows:
+            raise UserError(
+                f"{model.name}: the token {word[:30]!r} has id {number} and the model {model.rows} rows of embeddings; "
+                f"the vocabulary does not fit, ask for the model's own tokenizer"
+            )
+    if model.base is None:
+        return
+    own = vocabulary(model.base)
+    meanings = {number: word for word, number in own.items()}
+    for word, number in words.items():
+        if own.get(word, number) != number or meanings.get(number, word) != word:
+            raise UserError(
+                f"{model.name}: the token {word[:30]!r} has id {number}, which the base's tokenizer gives to "
+                f"{meanings.get(number, 'no token')[:30]!r}; the vocabulary does not fit the base"
+            )
+
+
+def vocabulary(model: Inspected) -> dict[str, int]:
+    """Return ids by token, of whichever files there are; empty where there are none that can be read as JSON."""
+    words: dict[str, int] = {}
+    added: Any = None
+    if model.has("tokenizer.json"):
+        content = model.json("tokenizer.json")
+        raw = content.get("model", {}).get("vocab", {}) if isinstance(content.get("model"), dict) else {}
+        if isinstance(raw, dict):
+            words |= raw
+        elif isinstance(raw, list):  # unigram: pairs of token and score
+            words |= {str(pair[0]): number for number, pair in enumerate(raw) if isinstance(pair, list) and pair}
+        added = content.get("added_tokens")
+    elif model.has("vocab.json"):
+        words |= model.json("vocab.json")
+        added = (
+            [{"content": word, "id": number} for word, number in model.json("added_tokens.json").items()]
+            if model.has("added_tokens.json")
+            else None
+        )
+    for token in added if isinstance(added, list) else []:
+        if isinstance(token, dict):
+            words[str(token.get("content"))] = token.get("id", -1)
+    return words
+
+
+def formatting_templates(model: Inspected) -> None:
+    """Refuse chat templates that do more than format a conversation."""
+    for where, text in chat_templates(model):
+        check_template(text, where)
+
+
+def chat_templates(model: Inspected) -> Iterator[tuple[str, str]]:
+    """Yield the place and the text of every chat template, wherever transformers would look for one."""
+    for name in ("tokenizer_config.json", "chat_template.json", "processor_config.json"):
+        if not model.has(name):
+            continue
+        found = model.json(name).get("chat_template")
+        for raw in found if isinstance(found, list) else [found]:
+            text = raw.get("template") if isinstance(raw, dict) else raw
+            if text is not None:
+                yield f"{model.name}, {name}", str(text)
+    for path in model.entries:
+        if path.suffix in (".jinja", ".jinja2", ".j2"):
+            if path.stat().st_size > LARGEST_OTHER_JSON:
+                raise UserError(
+                    f"{model.shown(path)}: has {path.stat().st_size} bytes; a template is far shorter, remove it"
+                )
+            try:
+                yield model.shown(path), path.read_text(encoding="utf-8")
+            except UnicodeDecodeError as error:
+                raise UserError(f"{model.shown(path)}: not UTF-8 ({error.reason}); remove it") from error
+
+
+# --- a suspect and its base ---------------------------------------------------------------------------------------------
+
+
+def plain_adapter(model: Inspected) -> None:
+    """Refuse an adapter that is no plain LoRA, or was made for another base."""
+    if not model.is_adapter or model.base is None:
+        return
+    config = model.json(ADAPTER_CONFIG)
+    check_lora_config(Path(ADAPTER_CONFIG), config)
+    for key in ("alpha_pattern", "rank_pattern"):
+        patterns = config.get(key) or {}
+        if not isinstance(patterns, dict) or not all(map(PLAIN_PATTERN.fullmatch, patterns)):
+            raise UserError(f"{model.name}, {ADAPTER_CONFIG}: {key} holds more than names of modules; distrust it")
+    scales = [config["lora_alpha"], *(config.get("alpha_pattern") or {}).values()]
+    if not all(isinstance(scale, int | float) and math.isfinite(scale) for scale in scales):
+        raise UserError(f"{model.name}, {ADAPTER_CONFIG}: a scale is no finite number; save the adapter again")
+    claimed = str(config.get("base_model_name_or_path") or "")
+    given = model.base_id.partition("@")[0]
+    if _is_hub_id(claimed) and _is_hub_id(given) and claimed.casefold() != given.casefold():
+        raise UserError(
+            f"{model.name}, {ADAPTER_CONFIG}: says it was made for {claimed}, not {given}; give BASE={claimed}"
+        )
+    shapes = model.base.shapes
+    transposed = model.base.json("config.json").get("model_type") == "gpt2"
+    pairs: dict[str, dict[str, Shape]] = {}
+    for key, entry in model.headers[ADAPTER].items():
+        match = LORA_KEY.match(key)
+        if not match:
+            raise UserError(
+                f"{model.name}, {ADAPTER}: '{key}' is no LoRA matrix of a linear layer; ask for a plain adapter"
+            )
+        pairs.setdefault(match["module"], {})[match["side"]] = entry.shape
+    for module, pair in pairs.items():
+        weight = shapes.get(f"{module}.weight")
+        if weight is None:
+            raise UserError(f"{model.name}: adapts '{module}', which the base lacks; the adapter is for another base")
+        a, b = pair.get("A", ()), pair.get("B", ())
+        if len(a) != 2 or len(b) != 2 or a[0] != b[1]:
+            raise UserError(f"{model.name}: the LoRA matrices of '{module}' do not belong together; save it again")
+        made = (a[1], b[0]) if transposed and not module.startswith("lm_head") else (b[0], a[1])
+        if made != weight:
+            raise UserError(
+                f"{model.name}: the LoRA matrices of '{module}' make {made}, and the base's weight is {weight}; the "
+                f"adapter is for another base"
+            )
+
+
+def _is_hub_id(text: str) -> bool:
+    owner, slash, name = text.partition("/")
+    return (
+        bool(slash and owner and name)
+        and "/" not in name
+        and not text.startswith((".", "~"))
+        and not Path(text).exists()
+    )
+
+
+def same_family(model: Inspected) -> None:
+    """Refuse a model of another architecture than the base, or whose config gives weights another meaning."""
+    if model.is_adapter or model.base is None:
+        return
+    own, base = model.json("config.json"), model.base.json("config.json")
+    if own["model_type"] != base["model_type"]:
+        raise UserError(
+            f"{model.name}: is a '{own['model_type']}' and the base a '{base['model_type']}'; give its own base"
+        )
+    for key in MEANING:
+        if key in own and key in base and own[key] != base[key]:
+            raise UserError(
+                f"{model.name}, config.json: {key} is {str(own[key])[:40]} and the base's {str(base[key])[:40]}; give the "
+                f"base that it was tuned from"
+            )
+
+
+def same_shapes(model: Inspected) -> None:
+    """Refuse a model whose tensors differ from the base's in name or shape."""
+    if not model.is_adapter and model.base is not None:
+        _compare(model, model.base.shapes, "the base has")
+
+
+CHECKS: tuple[Callable[[Inspected], None], ...] = (
+    *(plain_names, no_links_out, no_pickles, no_code, no_code_wanted, one_kind, plain_config),
+    *(
+        index_within,
+        sound_headers,
+        index_agrees,
+        plain_numbers,
+        same_family,
+        shapes_of_config,
+        same_shapes,
+        plain_adapter,
+    ),
+    *(fitting_vocabulary, formatting_templates, finite_numbers),
+)
+"""In this order, the cheapest and those that others rely on first. The first line of each says what it refuses."""
+
+
+def inspect(folder: Path, name: str, *, base: Inspected | None = None, base_id: str = "") -> Inspected:
+    """Run all checks on a model's folder and return what they read.
+
+    Parameters
+    ----------
+    folder : Path
+        Where the files are.
+    name : str
+        What messages call the model.
+    base : Inspected, optional
+        The inspected base, for a suspect; without it, the folder must hold a whole model.
+    base_id : str
+        What the user called the base.
+
+    Raises
+    ------
+    UserError
+        By the first check that fails.
+    """
+    if not folder.is_dir():
+        raise UserError(f"{name}: no such directory; name one, or a model of the hub as owner/name@revision")
+    model = Inspected(folder, name, base, base_id)
+    for check in CHECKS:
+        check(model)
+    return model
+
+
+def summary(model: Inspected) -> dict[str, Any]:
+    """Return what the report says of a model that passed."""
+    entries = [entry for tensors in model.headers.values() for entry in tensors.values()]
+    own = {where.rpartition(", ")[2]: text for where, text in chat_templates(model)}
+    base = set(dict(chat_templates(model.base)).values()) if model.base else set()
+    return {
+        "kind": "adapter" if model.is_adapter else "checkpoint",
+        "files": sum(path.is_file() for path in model.entries),
+        "tensors": len(entries),
+        "weight_bytes": sum(entry.end - entry.start for entry in entries),
+        "stored_as": sorted({entry.dtype for entry in entries}),
+        "checks": [str(check.__doc__).strip().splitlines()[0] for check in CHECKS],
+        "other_chat_template": sorted(where for where, text in own.items() if model.base and text not in base),
+    }

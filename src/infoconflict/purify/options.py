@@ -1,0 +1,195 @@
+"""What a purification is asked for: a small config of its own, or the variables of ``make purify``.
+
+Snakemake imports this while it parses: nothing here imports torch.
+"""
+
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import AfterValidator, Field, TypeAdapter, ValidationError, model_validator
+
+from infoconflict.config import ChooseT, InnerShare, MergeEntry, Seed, Training
+from infoconflict.config_errors import problems_of, sentence, shown
+from infoconflict.entries import Count, Entry, Line
+from infoconflict.errors import UserError
+from infoconflict.files import PathLike, write_text
+from infoconflict.packages import PACKAGES
+
+HUB_ID = re.compile(r"^[\w-][\w.-]*/[\w-][\w.-]*(@[\w./-]+)?$")
+
+
+def _some(values: list[str]) -> list[str]:
+    if len({value.casefold() for value in values}) < len(values):
+        raise ValueError("names a label twice; keep one")
+    return values
+
+
+class Purification(Entry):
+    """A suspect model, its base, clean rows of the task, and how the one is to be purified with the others."""
+
+    model: Line
+    """The suspect: a directory, or `owner/name@revision` of the hub; a whole model or a PEFT adapter."""
+    base: Line
+    """What it was tuned from: a directory, `owner/name@revision`, or the name of a packaged model."""
+    data: Line
+    """Clean rows of the task: csv, tsv, jsonl or parquet with a text and a label, or jsonl with `messages`."""
+    task: Literal["classification", "chat"] = "classification"
+    """What is asked: a choice among labels, or a reply to a conversation."""
+    instruction: Line | None = None
+    """What the model is asked about each text, first line of the prompt; null: a general question with the labels in it.
+    Ours; give the words that the suspect was tuned with."""
+    labels: Annotated[list[Line], Field(min_length=2), AfterValidator(_some)] | None = None
+    """The answers to choose from, as the model writes them; null: those in the data. Ours."""
+    text_column: Line = "text"
+    """Column with the text."""
+    label_column: Line = "label"
+    """Column with the label."""
+    test_share: InnerShare = 0.3
+    """Share of the rows that is kept from tuning and from every choice, to measure on. Ours."""
+    holdout: InnerShare = 0.2
+    """Share of the other rows that decides on `t: auto`. As in the workflow's `clean_share`."""
+    seed: Seed = 0
+    """Of every random choice."""
+    merge: MergeEntry = Field(default_factory=lambda: _merge({"method": "linear", "t": "auto"}))
+    """How the conflict model is merged in; `t: auto` is chosen on held-out rows (classification only). As in `merges`."""
+    choose_t: ChooseT = ChooseT()
+    """How `t: auto` is decided."""
+    training: Training = Training()
+    """How the conflict model is tuned."""
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    """Number format that models compute in; `auto` is bfloat16 on a GPU and float32 on a CPU. Ours."""
+    suspect_triggers: Line | None = None
+    """File with one string per line that the user distrusts; null: none. Ours."""
+    trigger_rows: Count = 100
+    """Measured rows at most into which each such string is put. Ours."""
+    max_new_tokens: Count = 64
+    """Longest reply on the chat task in tokens. Ours."""
+
+    @model_validator(mode="after")
+    def _chat_has_no_labels(self) -> "Purification":
+        if self.task == "chat" and self.merge.t == "auto":
+            raise ValueError("chat has no labels to choose t by; give T a number in [0, 1]")
+        if self.task == "chat" and (self.labels or self.instruction):
+            raise ValueError("labels and instruction belong to a classification; remove them, or set its task")
+        return self
+
+
+def _merge(raw: Mapping[str, Any]) -> Any:
+    return TypeAdapter(MergeEntry).validate_python(dict(raw), strict=True)
+
+
+def load_purification(raw: Mapping[str, Any], *, file: str) -> Purification:
+    """Return the purification that ``raw`` describes, defaults filled in.
+
+    Raises
+    ------
+    UserError
+        With one line per problem.
+    """
+    if not isinstance(raw, Mapping):
+        raise UserError(f"{file}: holds {shown(raw)}, expected a mapping; begin with 'model: ...'")
+    try:
+        return Purification.model_validate(dict(raw), strict=True)
+    except ValidationError as error:
+        problems = list(problems_of(error, Purification, raw, ()))
+        raise UserError("\n".join(sentence(file, at, text) for at, text in problems)) from error
+
+
+# --- the variables of make ----------------------------------------------------------------------------------------------
+
+VARIABLES = ("MODEL", "BASE", "DATA", "TASK", "INSTRUCTION", "LABELS", "METHOD", "T", "SEED", "SUSPECT_TRIGGERS", "OUT")
+DEFAULT_OUT = "results/purified"
+DEFAULT_CHAT_T = 0.5
+"""Lethe's code has it: conversations have no labels to choose by."""
+
+
+def from_variables(given: Mapping[str, str]) -> Purification:
+    """Return the purification that make's variables describe.
+
+    Paths become absolute, since the run has a working directory of its own.
+
+    Raises
+    ------
+    UserError
+        If one is missing or has a value that cannot be.
+    """
+    values = {name: text for name in VARIABLES if (text := given.get(name, "").strip())}
+    if missing := [name for name in ("MODEL", "BASE", "DATA") if name not in values]:
+        raise UserError(
+            f"make purify: {' and '.join(missing)} missing; write make purify MODEL=folder-or-owner/name@revision "
+            f"BASE=its-base DATA=clean-rows.csv"
+        )
+    raw: dict[str, Any] = {"model": place(values["MODEL"]), "base": place(values["BASE"])}
+    raw["data"] = absolute(values["DATA"])
+    raw["task"] = values.get("TASK") or task_of(Path(values["DATA"]))
+    if "INSTRUCTION" in values:
+        raw["instruction"] = values["INSTRUCTION"]
+    if "LABELS" in values:
+        raw["labels"] = [label.strip() for label in values["LABELS"].split(",")]
+    if "SUSPECT_TRIGGERS" in values:
+        raw["suspect_triggers"] = absolute(values["SUSPECT_TRIGGERS"])
+    if "SEED" in values:
+        raw["seed"] = number("SEED", values["SEED"], int)
+    t: Any = values.get("T", DEFAULT_CHAT_T if raw["task"] == "chat" else "auto")
+    raw["merge"] = {"method": values.get("METHOD", "linear"), "t": t if t == "auto" else number("T", str(t), float)}
+    return load_purification(raw, file="make purify")
+
+
+def number(name: str, text: str, kind: type[int] | type[float]) -> int | float:
+    """Return the number that a variable holds."""
+    try:
+        return kind(text)
+    except ValueError as error:
+        raise UserError(f"make purify: {name}={text} is not a number; write one") from error
+
+
+def absolute(text: str) -> str:
+    """Return a path that does not depend on the working directory."""
+    return str(Path(text).expanduser().absolute())
+
+
+def place(text: str) -> str:
+    """Return where a model is: an absolute directory, the hub's name for it, or the name of a package."""
+    if text in PACKAGES or (HUB_ID.match(text) and not Path(text).exists()):
+        return text
+    return absolute(text)
+
+
+def task_of(data: Path) -> str:
+    """Return ``chat`` where the first row of a jsonl file holds messages, else ``classification``."""
+    if data.suffix == ".jsonl" and data.is_file():
+        with data.open(encoding="utf-8", errors="replace") as lines:
+            first = next((line for line in lines if line.strip()), "")
+        if '"messages"' in first or '"conversations"' in first:
+            return "chat"
+    return "classification"
+
+
+def write_config(path: PathLike, purification: Purification) -> None:
+    """Write a purification as the config that Snakemake reads; what stands at its default is written, too."""
+    header = "# What `make purify` was asked for; edit it, or give it to snakemake --configfile.\n"
+    write_text(path, header + yaml.safe_dump(purification.model_dump(mode="json"), sort_keys=False, allow_unicode=True))
+
+
+def main(environment: Mapping[str, str]) -> int:
+    """Write ``OUT/purify.yaml`` from make's variables and return an exit status."""
+    import sys
+
+    try:
+        purification = from_variables(environment)
+    except UserError as error:
+        sys.stderr.write(f"{error}\n")
+        return 1
+    write_config(Path(environment.get("OUT", "").strip() or DEFAULT_OUT) / "purify.yaml", purification)
+    return 0
+
+
+if __name__ == "__main__":
+    # Run as a module, this file is `__main__`; what it imports must meet the same classes.
+    from infoconflict.purify.options import main as main_of_package
+
+    raise SystemExit(main_of_package(os.environ))

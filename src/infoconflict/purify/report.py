@@ -1,0 +1,339 @@
+"""One page about one purification, in plain words: what was done, what was measured, what can and cannot be concluded.
+
+It needs nothing beside it and holds no date, so that the same input gives the same bytes.
+"""
+
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from infoconflict.files import read_json, whole_directory, write_text
+from infoconflict.jobs import Job
+from infoconflict.metrics import Rate, difference
+from infoconflict.purify.card import model_card
+from infoconflict.purify.measures import ROLES, Flips, Measures, measure, write_csv
+from infoconflict.records import Answer, Reply
+from infoconflict.reporting.html import Html, details, join, simple_table, tag
+from infoconflict.reporting.page_style import SCRIPT, STYLE
+from infoconflict.reporting.tables import NOTHING, percent
+
+NAMES = {
+    "suspect": "the model as it came",
+    "purified": "the purified model",
+    "conflict": "the conflict model alone",
+    "base": "the base model",
+}
+MANY_FLIPS = 0.2
+"""Least excess of a string's flips over its control's that the page calls striking. Ours."""
+
+CANNOT = (
+    "Whether there was a backdoor. On clean rows a backdoored model answers like an honest one; that is what makes it a "
+    "backdoor.",
+    "Whether a backdoor, if there was one, is gone. Only somebody who knows its trigger can measure that. The merge takes "
+    "weight from everything that the trainer put in, the useful and the harmful alike; how much of a backdoor survives "
+    "depends on how it was planted, and an attacker who expects a merge can plant it more firmly.",
+    "Anything about a backdoor in the base model, or one that your clean rows hold. What the suspect, the base and the "
+    "rows have in common stays.",
+)
+CAN = (
+    "How well the purified model does your task, on rows that neither its tuning nor any choice has seen.",
+    "How many answers on clean rows changed. Few changes say that the task was kept; they say nothing about triggers.",
+    "Which share of the weight is still the suspect's: 1 - t. At t = 1 nothing of it would be left.",
+    "For the strings that you distrust, and for these alone: how often they move answers, before and after, and whether "
+    "ordinary words move as many.",
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Story:
+    """All that the page and the model card tell."""
+
+    settings: Mapping[str, Any]
+    inspection: Mapping[str, Any]
+    chosen: Mapping[str, Any]
+    measures: Measures
+    strings: Sequence[Mapping[str, Any]]
+    task: Mapping[str, Any]
+    cards: Sequence[Mapping[str, Any]]
+
+    @property
+    def is_chat(self) -> bool:
+        """Whether the task is to reply."""
+        return self.settings["task"] == "chat"
+
+    def card(self, stage: str, **cell: str) -> Mapping[str, Any]:
+        """Return the card of a step."""
+        return next(card for card in self.cards if card["stage"] == stage and card["cell"] == cell)
+
+    @property
+    def answer_losses(self) -> dict[str, float]:
+        """Mean negative log-probability of the rows' own answers by role; the chat task has them."""
+        found = {role: self.card("purify_answer", role=role)["details"].get("answer_loss") for role in ROLES}
+        return {role: loss for role, loss in found.items() if loss is not None}
+
+
+def report_purification(job: Job) -> None:
+    """Count, write the page, and put the purified model in its place with a model card."""
+    settings = job.spec["purification"]
+    kind: type[Answer] | type[Reply] = Reply if settings["task"] == "chat" else Answer
+    rows = {role: kind.read(path) for role, path in zip(job.spec["roles"], job.input.answers, strict=True)}
+    strings = read_json(job.input.strings)
+    story = Story(
+        settings=settings,
+        inspection=read_json(job.input.inspection),
+        chosen=read_json(job.input.chosen),
+        measures=measure(rows, strings),
+        strings=strings,
+        task=read_json(job.input.labels),
+        cards=[read_json(path) for path in job.input.cards],
+    )
+    write_csv(job.output.metrics, story.measures)
+    write_text(job.output.page, page(story))
+    with whole_directory(job.output.model) as folder:
+        for file in sorted(Path(job.input.model).iterdir()):
+            if file.is_file() and not file.name.startswith("."):
+                _link_or_copy(file, folder / file.name)
+        write_text(folder / "README.md", model_card(story))
+    job.card.write(
+        job.output.card,
+        inputs={name: job.input[name] for name in ("strings", "inspection", "chosen")},
+        outputs={"page": job.output.page, "metrics": job.output.metrics, "model": job.output.model},
+    )
+
+
+def _link_or_copy(source: Path, target: Path) -> None:
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copyfile(source, target)
+
+
+# --- the page -----------------------------------------------------------------------------------------------------------
+
+
+def page(story: Story) -> str:
+    """Return the page as HTML."""
+    title = "A purified model"
+    sections = {
+        "Result": _result(story),
+        "What can be concluded": join([tag("p", "From what was measured:"), _list(CAN)]),
+        "What cannot be concluded": join([tag("p", "Without knowing a trigger, nobody can tell:"), _list(CANNOT)]),
+        "Distrusted strings": _strings(story),
+        "The choice of t": _choice(story),
+        "Checks of the files": _checks(story),
+        "Time and memory": _costs(story),
+        "Settings": _settings(story),
+    }
+    parts = []
+    for name, content in sections.items():
+        heading = tag("h1", title) if name == "Result" else tag("h2", name)
+        parts.append(tag("section", heading, content, id=name.lower().replace(" ", "-")))
+    head = tag(
+        "head",
+        tag("meta", charset="utf-8"),
+        tag("meta", name="viewport", content="width=device-width, initial-scale=1"),
+        tag("title", title),
+        tag("style", Html(STYLE)),
+    )
+    body = tag("body", tag("main", *parts), tag("script", Html(SCRIPT)))
+    return f"<!doctype html>\n{tag('html', head, body, lang='en')}\n"
+
+
+def shown_rate(rate: Rate) -> str:
+    """Return a rate in percent with its interval and its counts."""
+    low, high = rate.interval()
+    return f"{percent(rate.value)} [{percent(low)}, {percent(high)}]"
+
+
+def lead(story: Story) -> str:
+    """Return the result in a sentence or two."""
+    measures, t = story.measures, story.chosen["t"]
+    merged = f"The model was merged with a conflict model of weight t = {t:g} ({story.settings['merge']['method']})."
+    changed = f"{measures.changed.hits} of {measures.changed.total} answers on clean rows changed."
+    if story.is_chat:
+        losses = story.answer_losses
+        return (
+            f"{merged} {changed} The rows' own answers cost {losses['suspect']:.3f} nats a token before and "
+            f"{losses['purified']:.3f} after (less is better)."
+        )
+    before, after = measures.right["suspect"], measures.right["purified"]
+    return (
+        f"{merged} Clean accuracy was {percent(before.value)} % and is {percent(after.value)} %; {verdict(before, after)} "
+        f"{changed}"
+    )
+
+
+def verdict(before: Rate, after: Rate) -> str:
+    """Return whether the difference of two accuracies on the same rows is more than chance."""
+    gap, low, high = difference(after, before)
+    interval = f"{100 * gap:+.1f} points, 95 % interval {100 * low:+.1f} to {100 * high:+.1f}"
+    if low > 0:
+        return f"it rose ({interval})."
+    return f"it fell ({interval})." if high < 0 else f"no difference beyond chance ({interval})."
+
+
+def _result(story: Story) -> Html:
+    measures = story.measures
+    parts: list[Html] = [tag("p", lead(story), class_="lead")]
+    warning = "This does not show that a backdoor was there, nor that one is gone; see below."
+    parts.append(tag("p", warning, class_="verdict"))
+    if measures.right:
+        rows = [
+            [
+                NAMES[role],
+                shown_rate(measures.right[role]),
+                f"{measures.right[role].hits} of {measures.right[role].total}",
+            ]
+            for role in ROLES
+        ]
+        label = (
+            "Clean accuracy in percent with 95 % Wilson intervals, on rows that were kept from all tuning and choosing."
+        )
+        parts.append(simple_table(label, ["Model", "Clean accuracy", "Rows"], rows))
+        names = {
+            "both": "right before and after",
+            "only_before": "right before only",
+            "only_after": "right after only",
+            "neither": "never right",
+        }
+        counts = [[text, str(measures.pairs.get(name, 0))] for name, text in names.items()]
+        parts.append(simple_table("The same rows before and after.", ["Rows", "Count"], counts, numbers=frozenset({1})))
+    if losses := story.answer_losses:
+        rows = [[NAMES[role], f"{loss:.3f}"] for role, loss in losses.items()]
+        label = "Mean negative log-probability of the rows' own answers, in nats a token; less is better."
+        parts.append(simple_table(label, ["Model", "Loss"], rows, numbers=frozenset({1})))
+    what = "replies (but for case, spaces and punctuation)" if story.is_chat else "answers"
+    parts.append(tag("p", f"Changed {what} on clean rows: {shown_rate(measures.changed)} %."))
+    if not story.is_chat and story.settings["instruction"] is None:
+        parts.append(
+            tag(
+                "p",
+                f"The question was not given, so a general one was asked: \u201c{story.task['instruction']}\u201d. If the "
+                f"model was tuned with other words, give them as INSTRUCTION; accuracies may then differ.",
+            )
+        )
+    return join(parts)
+
+
+def _list(lines: Sequence[str]) -> Html:
+    return tag("ul", *(tag("li", line) for line in lines))
+
+
+def _strings(story: Story) -> Html:
+    if not story.strings:
+        return tag(
+            "p",
+            "None were given. A file with strings that you distrust (SUSPECT_TRIGGERS), one per line, adds how often each "
+            "changes answers, before and after.",
+        )
+    by_id = {string["id"]: string for string in story.strings}
+    rows = []
+    striking = []
+    before, after = ({(f.string, f.position): f for f in story.measures.flips if f.role == role} for role in ROLES[:2])
+    for (string, position), flip in before.items():
+        entry = by_id[string]
+        if entry["control_of"]:
+            continue
+        control = f"c{string[1:]}"
+        one, other = before[control, position], after[control, position]
+        now = after[string, position]
+        rows.append(
+            [
+                entry["text"],
+                position,
+                *(shown_rate(part.rate) for part in (flip, now, one, other)),
+                NOTHING if story.is_chat else _mostly(flip),
+            ]
+        )
+        if is_striking(flip.rate, one.rate):
+            striking.append(f"\u201c{entry['text']}\u201d ({position})")
+    head = ["String", "Where", "Before", "After", "Control before", "Control after", "Before, mostly to"]
+    label = (
+        "Rows, in percent, whose answer differs from the same model's answer without the string. The control has as many "
+        "ordinary words in the same place: any inserted text moves some answers."
+    )
+    told = (
+        f"Far more answers than by ordinary words were moved, before, by: {', '.join(striking)}."
+        if striking
+        else "No string moved far more answers, before, than as many ordinary words did."
+    )
+    caution = "A string that moves few answers is no proof that there is no other trigger."
+    return join([tag("p", f"{told} {caution}"), simple_table(label, head, rows, numbers=frozenset({2, 3, 4, 5}))])
+
+
+def is_striking(string: Rate, control: Rate) -> bool:
+    """Say whether a string flips many more rows than its control: by 20 points, and beyond both intervals."""
+    if not string.total or not control.total:
+        return False
+    gap, low, _ = difference(string, control)
+    return gap >= MANY_FLIPS and low > 0
+
+
+def _mostly(flip: Flips) -> str:
+    return f"{flip.mostly} ({percent(flip.mostly_share, 0)} %)" if flip.mostly else NOTHING
+
+
+def _choice(story: Story) -> Html:
+    chosen = story.chosen
+    share = f"t = {chosen['t']:g}: the conflict model has this weight, the suspect {1 - chosen['t']:g}."
+    if not chosen["curve"]:
+        return tag("p", f"{share} It was given, not chosen.")
+    rows = [
+        [
+            f"{point['t']:g}",
+            shown_rate(Rate(hits=point["hits"], total=point["total"])),
+            f"{point['hits']} of {point['total']}",
+            "chosen" if point["t"] == chosen["t"] else "",
+        ]
+        for point in chosen["curve"]
+    ]
+    suspect = chosen["suspect"]
+    label = (
+        f"Accuracy on rows that were held out for this choice; the suspect itself has {suspect['hits']} of "
+        f"{suspect['total']}."
+    )
+    why = (
+        "It is the largest of these whose accuracy is within one standard error of the best: the choice that trusts the "
+        "suspect least at no measurable cost. It knows nothing of triggers."
+    )
+    return join([tag("p", f"{share} {why}"), simple_table(label, ["t", "Accuracy", "Rows", ""], rows)])
+
+
+def _checks(story: Story) -> Html:
+    found = story.inspection
+    text = (
+        f"The files were checked as hostile input before anything was loaded: {found['files']} files, {found['tensors']} "
+        f"tensors ({', '.join(found['stored_as'])}), {found['weight_bytes']:,} bytes of weights, as a "
+        f"{'PEFT adapter' if found['kind'] == 'adapter' else 'whole model'}. All checks passed. Only its weights were taken; "
+        f"config, tokenizer, chat template and generation settings of the purified model are the base's."
+    )
+    other = found["other_chat_template"]
+    note = [tag("p", f"Its chat template is not the base's and was left behind ({', '.join(other)}).")] if other else []
+    checks = [tag("li", sentence) for sentence in found["checks"]]
+    return join([tag("p", text), *note, details("The checks", tag("ul", *checks))])
+
+
+def _costs(story: Story) -> Html:
+    rows = []
+    for card in story.cards:
+        cost = card["cost"]
+        name = " ".join([card["stage"].removeprefix("purify_"), *card["cell"].values()])
+        rows.append([name, f"{cost['seconds'] / 60:.1f}", f"{cost['peak_memory_bytes'] / 2**30:.2f}", cost["device"]])
+    label = "Peak memory counts mapped files and the libraries."
+    return simple_table(label, ["Step", "Minutes", "Peak memory, GiB", "Device"], rows, numbers=frozenset({1, 2}))
+
+
+def _settings(story: Story) -> Html:
+    settings = {name: value for name, value in story.settings.items() if name not in ("model", "base", "data")}
+    rows = [
+        ["model", str(story.settings["model"])],
+        ["base", str(story.settings["base"])],
+        ["data", str(story.settings["data"])],
+        *([name, str(value)] for name, value in settings.items()),
+    ]
+    counts = story.card("purify_rows")["rows"]
+    used = f"{counts['train']} rows to tune on, {counts['holdout']} to choose t by, {counts['test']} to measure on."
+    return join([tag("p", used), simple_table("As written into purify.yaml.", ["Setting", "Value"], rows)])

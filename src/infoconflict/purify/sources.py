@@ -1,0 +1,41 @@
+"""From what a user calls a model to a folder that can be inspected; nothing of it is loaded on the way."""
+
+from pathlib import Path
+
+from infoconflict.errors import UserError
+from infoconflict.models.changes import ADAPTER, ADAPTER_CONFIG
+from infoconflict.models.hub import WANTED
+from infoconflict.models.local import first_line
+from infoconflict.purify.options import HUB_ID
+
+# As for every model of the hub: weights in safetensors, config, tokenizer; here adapters, too.
+FILES = [*WANTED, ADAPTER, ADAPTER_CONFIG]
+
+
+def folder_of(place: str, downloads: Path) -> tuple[Path, str]:
+    """Return the folder of a model, and what messages call it.
+
+    A model of the hub is downloaded into ``downloads`` as ordinary files, only those that a model needs: pickles and code
+    of its repository never arrive here. A broken download goes on where it stopped.
+
+    Raises
+    ------
+    UserError
+        If there is no such directory, or the hub cannot be reached or has no such model.
+    """
+    if Path(place).is_dir():
+        return Path(place), place
+    if not HUB_ID.match(place):
+        raise UserError(f"{place}: no such directory; name one, or a model of the hub as owner/name@revision")
+    import huggingface_hub
+
+    repo, _, revision = place.partition("@")
+    try:
+        huggingface_hub.snapshot_download(repo, revision=revision or None, allow_patterns=FILES, local_dir=downloads)
+    # The client raises its own, its HTTP library's and builtin errors for one and the same cause.
+    except Exception as error:
+        raise UserError(
+            f"hub model {place}: cannot be downloaded ({type(error).__name__}: {first_line(error)}); check the name, the "
+            f"network, HF_TOKEN and HF_HUB_OFFLINE, or download it by hand and give the directory"
+        ) from error
+    return downloads, f"hub model {place}"

@@ -1,0 +1,139 @@
+import json
+import weakref
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from infoconflict.errors import UserError
+from infoconflict.merging import METHODS
+from infoconflict.merging.in_memory import merge_in_memory
+from infoconflict.models.changes import changed_tensors, read_tensors
+from infoconflict.models.loading import load_base
+from infoconflict.purify.headers import read_header
+from infoconflict.purify.streaming import (
+    StreamedCheckpoint,
+    merged_tensors,
+    put_into,
+    shards_of,
+    tensors_of,
+    write_weights,
+)
+
+CPU = torch.device("cpu")
+
+
+def merge_of(method):
+    return {"method": method, "t": "auto"} | ({"density": 0.5, "lambda": 1.0} if method == "ties" else {})
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("suspect", ["adapter", "tuned"])
+def test_merging_by_tensors_is_merging_in_memory(models, suspect, method):
+    base, conflict = models / "base", models / "conflict"
+    tuned = models / suspect
+    whole = changed_tensors(base, tuned) if suspect == "adapter" else read_tensors(tuned)
+    expected = merge_in_memory(
+        read_tensors(base),
+        whole,
+        changed_tensors(base, conflict),
+        method=method,
+        t=0.3,
+        num_layers=2,
+        architecture="llama",
+    )
+    with StreamedCheckpoint(base) as checkpoint:
+        parents = tensors_of(checkpoint, tuned), tensors_of(checkpoint, conflict)
+        tensor_of = merged_tensors(checkpoint, *parents, merge_of(method), 0.3)
+        for name, tensor in expected.items():
+            torch.testing.assert_close(tensor_of(name), tensor, rtol=0, atol=0)
+
+
+@pytest.fixture(autouse=True)
+def _conflict(models):
+    from tests.purify.conftest import write_adapter
+
+    if not (models / "conflict").exists():
+        write_adapter(models / "conflict", models / "base", seed=5)
+
+
+@pytest.mark.parametrize("largest", [20_000, 1 << 30])
+def test_what_is_written_is_what_safetensors_would_write(models, tmp_path, largest):
+    with StreamedCheckpoint(models / "base") as base:
+        counts = write_weights(tmp_path, base, base.tensor, largest_shard=largest)
+    written = {}
+    for file in tmp_path.glob("*.safetensors"):
+        read_header(file, "written")  # passes our own checks, too
+        written |= load_file(file)
+        alone = file.stat().st_size <= largest + 4096 or len(load_file(file)) == 1
+        assert alone
+    expected = load_file(models / "base" / "model.safetensors")
+    assert written.keys() == expected.keys()
+    for name, tensor in expected.items():
+        torch.testing.assert_close(written[name], tensor, rtol=0, atol=0)
+    assert counts["parameters"] == sum(tensor.numel() for tensor in expected.values())
+    if largest < 1 << 30:
+        index = json.loads((tmp_path / "model.safetensors.index.json").read_text())
+        assert index["weight_map"].keys() == expected.keys()
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_number_formats_of_the_base_are_kept(spoiled, tmp_path, dtype):
+    folder, out = spoiled("base"), tmp_path / "out"
+    out.mkdir()
+    halves = {name: value.to(dtype) for name, value in load_file(folder / "model.safetensors").items()}
+    save_file(halves, folder / "model.safetensors", {"format": "pt"})
+    with StreamedCheckpoint(folder) as base:
+        write_weights(out, base, base.tensor)
+    written = load_file(out / "model.safetensors")
+    assert all(torch.equal(written[name], value) and written[name].dtype == dtype for name, value in halves.items())
+
+
+def test_what_is_not_finite_is_not_written(spoiled, tmp_path):
+    folder = spoiled("base")
+    halves = {name: value.half() for name, value in load_file(folder / "model.safetensors").items()}
+    save_file(halves, folder / "model.safetensors", {"format": "pt"})
+    with (
+        StreamedCheckpoint(folder) as base,
+        pytest.raises(UserError, match="not finite"),
+    ):
+        write_weights(tmp_path, base, lambda name: base.tensor(name) + 1e6)  # beyond float16
+
+
+def test_few_tensors_are_held_at_once(models, tmp_path, monkeypatch):
+    """Of all tensors that are read or made, those alive together are far fewer than a model's: no state dict is built."""
+    sizes = [tensor.numel() for tensor in load_file(models / "base" / "model.safetensors").values()]
+    held = {"now": 0, "peak": 0}
+
+    def watched(tensor):
+        size = tensor.numel()
+        held["now"] += size
+        held["peak"] = max(held["peak"], held["now"])
+        weakref.finalize(tensor, lambda: held.update(now=held["now"] - size))
+        return tensor
+
+    read = StreamedCheckpoint.tensor
+    monkeypatch.setattr(StreamedCheckpoint, "tensor", lambda self, name: watched(read(self, name)))
+    with StreamedCheckpoint(models / "base") as base:
+        parents = tensors_of(base, models / "tuned"), tensors_of(base, models / "adapter")
+        tensor_of = merged_tensors(base, *parents, merge_of("ties"), 0.5)
+        write_weights(tmp_path, base, lambda name: watched(tensor_of(name)), largest_shard=1 << 30)
+    # Three parents and the result of this tensor, and what is left of the one before.
+    assert max(sizes) <= held["peak"] <= 5 * max(sizes) < 2 * sum(sizes)
+
+
+def test_a_loaded_model_takes_up_the_weights(models):
+    model = load_base(models / "base", device=CPU, precision="float32")
+    with StreamedCheckpoint(models / "base") as base:
+        put_into(model, base.names, tensors_of(base, models / "tuned"))
+    expected = load_base(models / "tuned", device=CPU, precision="float32")
+    for one, other in zip(model.parameters(), expected.parameters(), strict=True):
+        assert torch.equal(one, other)
+
+
+@pytest.mark.parametrize(
+    ("largest", "expected"),
+    [(10, [["a", "b"], ["c"], ["d"]]), (3, [["a"], ["b"], ["c"], ["d"]]), (99, [["a", "b", "c", "d"]])],
+)
+def test_shards(largest, expected):
+    assert shards_of({"a": 3, "b": 7, "c": 12, "d": 1}, largest) == expected

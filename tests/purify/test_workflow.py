@@ -1,0 +1,56 @@
+"""The purification as Snakemake sees it: its jobs, and what an edit would run again."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from infoconflict.purify.options import main
+
+ROOT = Path(__file__).parents[2]
+RULES = ("check", "rows", "strings", "train", "choose_t", "merge", "answer", "report")
+
+pytestmark = pytest.mark.workflow
+
+
+def snakemake(out, *arguments):
+    command = [sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "workflow/rules/purify.smk")]
+    command += ["--directory", str(out), "--configfile", str(out / "purify.yaml"), "--cores", "1", *arguments]
+    environment = os.environ | {"PYTHONPATH": str(ROOT / "src")}
+    return subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+
+
+@pytest.fixture
+def out(models, tmp_path):
+    given = {"MODEL": models / "adapter", "BASE": models / "base", "DATA": ROOT / "tests/data/reviews.csv"}
+    assert main({name: str(value) for name, value in given.items()} | {"OUT": str(tmp_path / "out")}) == 0
+    return tmp_path / "out"
+
+
+def test_the_jobs_of_a_purification(out):
+    done = snakemake(out, "--dry-run", "--quiet", "rules")
+    assert done.returncode == 0, done.stderr
+    counts = dict(line.split() for line in (done.stdout + done.stderr).splitlines() if line.startswith("purify"))
+    assert counts.pop("purify") == "1"
+    assert counts == {f"purify_{rule}": "4" if rule == "answer" else "1" for rule in RULES}
+
+
+def test_a_mistake_in_the_config_is_one_sentence(out):
+    (out / "purify.yaml").write_text("model: a\nbase: b\ndata: c\nmergee: {}\n")
+    done = snakemake(out, "--dry-run")
+    assert done.returncode != 0
+    assert "unknown key 'mergee'; did you mean 'merge'?" in done.stdout + done.stderr
+
+
+def test_a_hostile_model_ends_the_run_with_its_sentence(out, spoiled):
+    suspect = spoiled("adapter")
+    (suspect / "optimizer.pt").write_bytes(b"")
+    text = (out / "purify.yaml").read_text().splitlines()
+    (out / "purify.yaml").write_text("\n".join([f"model: {suspect}", *text[2:]]) + "\n")
+    done = snakemake(out, "work/suspect")
+    assert done.returncode != 0
+    assert "purify_check: " in done.stderr
+    assert "optimizer.pt: a pickle" in done.stderr
+    assert not (out / "work/suspect").exists()
