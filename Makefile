@@ -54,6 +54,7 @@ purify: $(INSTALLED) ## a stranger's model, checked and merged: MODEL=... BASE=.
 	@$(BIN)/snakemake --snakefile workflow/rules/purify.smk --directory "$$out" --configfile "$$out/purify.yaml" \
 	  --cores $(CORES) --rerun-incomplete $(ARGS)
 	@echo "The page is $$out/report.html, the purified model is in $$out/model"
+
 # ---- checks ----------------------------------------------------------------------------------------------------------
 
 .PHONY: test

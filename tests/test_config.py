@@ -470,8 +470,8 @@ def test_all_mistakes_come_at_once():
         }
     ) == [
         "c.yaml: unknown key 'colour'; known: name, seeds, grid, models, datasets, attacks, training, statistics, "
-        "clean_share, merges, choose_t, sweep, evidence, defenses, controls, clean_share_curve, direct, "
-        "role_swap, evaluation, figures, paper, keep_merged",
+        "clean_share, merges, choose_t, sweep, evidence, defenses, clean_share_curve, direct, "
+        "role_swap, controls, evaluation, figures, paper, keep_merged",
         "c.yaml, name: expected text, got 7; put it in quotes",
         "c.yaml, seeds: holds 1 more than once; keep one",
         "c.yaml, grid.skip[0].reason: is missing; add it",

@@ -115,9 +115,6 @@ def test_the_paper_says_which_cells_it_leaves_out():
         reasons["chat_backdoor", "cba", "none"]
         == "the attack cba is for classification, the data set chat_backdoor for chat"
     )
-    assert reasons["chat_backdoor", "vpi", "editing_oracle"] == (
-        "the defense editing_oracle is for classification, the data set chat_backdoor for chat"
-    )
     # Chat attacks have no words that random ones could take the place of.
     assert reasons["chat_backdoor", "vpi", "control_random_trigger"] == (
         "the attack vpi has no words as trigger that others could take the place of"

@@ -20,10 +20,21 @@ COMPUTING = {
     "reply",
 } | {"compare_generation", "train_attacked", "tune_victim", "train_attacker_conflict"}
 COMPUTING |= {"collect_statistics", "edit_model", "ask_suspect"}
+COMPUTING |= {"repair_model", "filter_questions", "train_equal", "train_role", "answer_roles"}
+COMPUTING |= {"train_conflict_at_share", "choose_t_at_share", "answer_at_share", "reply_at_share"}
 COMPUTING |= {"purify_train", "purify_choose_t", "purify_answer"}
 EVIDENCE = {"collect_evidence_clean", "collect_evidence_triggered", "modify_evidence", "ask_oracle", "judge"}
+EVIDENCE |= {"ask_direct", "reply_direct", "judge_at_share", "judge_direct"}
 # They hold a model, or several, but compute with it in main memory.
-ON_CPU = {"prepare_model", "merge_models", "subtract_conflict", "compare_conflicts"}
+ON_CPU = {
+    "prepare_model",
+    "merge_models",
+    "merge_base",
+    "merge_at_share",
+    "merge_roles",
+    "subtract_conflict",
+    "compare_conflicts",
+}
 ON_CPU |= {"purify", "purify_check", "purify_merge", "purify_report"}
 
 
@@ -38,10 +49,14 @@ def profile(**block: object) -> dict[str, Any]:
 
 
 def rule_bodies() -> dict[str, str]:
-    parts = re.split(r"^(?:rule|use rule \w+ as) (\w+)(?: with)?:$", RULES, flags=re.MULTILINE)[1:]
+    parts = re.split(r"^(?:rule|use rule (\w+) as) (\w+)(?: with)?:$", RULES, flags=re.MULTILINE)[1:]
     # A body ends where something else begins in the first column: a comment, a function.
-    bodies = [re.split(r"^\S", body, maxsplit=1, flags=re.MULTILINE)[0] for body in parts[1::2]]
-    return dict(zip(parts[::2], bodies, strict=True))
+    bodies = [re.split(r"^\S", body, maxsplit=1, flags=re.MULTILINE)[0] for body in parts[2::3]]
+    found = dict(zip(parts[1::3], bodies, strict=True))
+    # A rule has from the one it is made of what it does not say itself.
+    return {
+        name: body + found.get(parent or "", "") for name, body, parent in zip(found, bodies, parts[::3], strict=True)
+    }
 
 
 def test_as_delivered():

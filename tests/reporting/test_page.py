@@ -278,7 +278,10 @@ def test_some_controls_are_missing(mixed_run):
     assert re.search(r"of a clean-tuned model in \d of 2 cases", seen)
     assert "In 1 more a control or a rate is missing, so that it cannot be told." in seen
     assert "Whether the defence conflict works cannot be told: a control or a rate is missing." in seen
-    assert "Not measured in every case: base model, clean-tuned model, conflict model alone." in seen
+    (missing,) = re.findall(r"Not measured in every case: ([^.]*)\.", seen)
+    assert {"base model", "clean-tuned model", "conflict model alone", "random words as trigger"} <= {
+        *missing.split(", ")
+    }
     assert "tested elsewhere" in seen
     assert "m/d/cba/control_base" in seen
     (lines,) = re.findall(r"What they say here(.*?)False triggers", seen)

@@ -272,7 +272,9 @@ def test_order_of_names():
 
 
 def test_every_stage_has_its_place():
-    rules = "".join(path.read_text() for path in sorted((ROOT / "workflow/rules").glob("*.smk")))
+    rules = "".join(
+        path.read_text() for path in sorted((ROOT / "workflow/rules").glob("*.smk")) if path.stem != "purify"
+    )
     parts = re.split(r"^(?:rule|use rule \w+ as) (\w+)(?: with)?:$", rules, flags=re.MULTILINE)[1:]
     stages = [rule for rule, body in zip(parts[::2], parts[1::2], strict=True) if re.search(r"^ {8}card=", body, re.M)]
     assert {"train_backdoored", "ask_suspect", "ask_oracle"} <= set(stages)

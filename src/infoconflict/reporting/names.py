@@ -94,6 +94,9 @@ _STAGES = (
         "judge",
     ),
     *("draw_random_trigger", "draw_random_evidence", "merge_base", "train_equal"),
+    *("draw_clean_share_at", "train_conflict_at_share", "choose_t_at_share", "merge_at_share"),
+    *("answer_at_share", "reply_at_share", "judge_at_share"),
+    *("ask_direct", "reply_direct", "judge_direct", "draw_roles", "train_role", "answer_roles"),
     *("sweep_merge", "compare_generation"),
 )
 

@@ -8,7 +8,8 @@ from typing import Any
 from infoconflict.files import PathLike, write_text
 from infoconflict.reporting.html import Html, caption, details, join, simple_table, tag
 from infoconflict.reporting.names import defense_label
-from infoconflict.reporting.page_style import SCRIPT, STYLE
+from infoconflict.reporting.page_script import SCRIPT
+from infoconflict.reporting.page_style import STYLE
 from infoconflict.reporting.paper_cells import Roles
 from infoconflict.reporting.paper_claims import CLAIM_MARKS, Claim, claims_of, own_values
 from infoconflict.reporting.paper_measures import Measured, mean_of
