@@ -893,18 +893,13 @@ def test_markers_of_the_readme_are_checked():
 # --- the module -------------------------------------------------------------------------------------------------------
 
 
-def test_it_imports_fast_and_without_heavy_packages():
+def test_it_imports_nothing_heavy():
     program = (
-        "import time, sys; start = time.process_time(); import infoconflict.config, infoconflict.grid; "
-        "print(time.process_time() - start, *sorted({name.partition('.')[0] for name in sys.modules}))"
+        "import sys; import infoconflict.config, infoconflict.grid; "
+        "print(*sorted({name.partition('.')[0] for name in sys.modules}))"
     )
-    outs = [
-        subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout.split()
-        for _ in range(3)
-    ]
-    assert not {"torch", "pandas", "transformers", "numpy", "snakemake"} & set(outs[0])
-    # CPU time, so that a busy machine does not fail the test.
-    assert min(float(out[0]) for out in outs) < 0.5
+    out = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout.split()
+    assert not {"torch", "pandas", "transformers", "numpy", "snakemake"} & set(out)
 
 
 def test_the_command_line(capsys, tmp_path):

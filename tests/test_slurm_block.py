@@ -101,7 +101,7 @@ def test_without_gpus_all_is_one_partition():
 
 def test_cores():
     threads = profile(cpus=9)["set-threads"]
-    assert threads == dict.fromkeys(COMPUTING | EVIDENCE | {"merge_models"}, 9)
+    assert threads == dict.fromkeys(COMPUTING | EVIDENCE | {"merge_models", "merge_at_share"}, 9)
 
 
 def test_it_speaks_of_rules_that_exist():
