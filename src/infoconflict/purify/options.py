@@ -12,12 +12,13 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import AfterValidator, Field, TypeAdapter, ValidationError, model_validator
 
-from infoconflict.config import ChooseT, InnerShare, MergeEntry, Seed, Training
+from infoconflict.config import ChooseT, InnerShare, MergeEntry, Seed
 from infoconflict.config_errors import problems_of, sentence, shown
 from infoconflict.entries import Count, Entry, Line
 from infoconflict.errors import UserError
 from infoconflict.files import PathLike, write_text
 from infoconflict.packages import PACKAGES
+from infoconflict.tunings import Training
 
 HUB_ID = re.compile(r"^[\w-][\w.-]*/[\w-][\w.-]*(@[\w./-]+)?$")
 

@@ -17,7 +17,8 @@ from infoconflict.purify.card import model_card
 from infoconflict.purify.measures import ROLES, Flips, Measures, measure, write_csv
 from infoconflict.records import Answer, Reply
 from infoconflict.reporting.html import Html, details, join, simple_table, tag
-from infoconflict.reporting.page_style import SCRIPT, STYLE
+from infoconflict.reporting.page_script import SCRIPT
+from infoconflict.reporting.page_style import STYLE
 from infoconflict.reporting.tables import NOTHING, percent
 
 NAMES = {

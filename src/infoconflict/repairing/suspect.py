@@ -117,6 +117,9 @@ class Suspect:
         from infoconflict.training.launch import Request, run
 
         settings = training.model_dump(mode="json")
+        rows_file = rows_file or self.clean_file
+        if rows_file is None:
+            raise ValueError("a defense that is given no clean rows cannot tune")
         own = self.scratch / name
         write_repair(_made(own / "before"), [])
         for step in steps:
@@ -132,8 +135,8 @@ class Suspect:
                 base_dir=str(self.base_dir),
                 start_dir=str(self.change_dir),
                 start_repair=str(own / "before"),
-                examples=str(rows_file or self.clean_file),
-                rows=None if rows is None else min(rows, len(read_rows(rows_file or self.clean_file))),
+                examples=str(rows_file),
+                rows=None if rows is None else min(rows, len(read_rows(rows_file))),
                 settings=settings,
                 seed=seed,
                 out_dir=str(own / "change"),
