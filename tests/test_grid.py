@@ -30,7 +30,7 @@ def variant(name: str, **grid):
 
 def on_reviews(skip):
     """Return the tiny preset with all attacks on labels, and this skip alone."""
-    return variant("tiny.yaml", datasets=["reviews"], attacks=AXES["attack"], skip=skip)
+    return variant("tiny.yaml", datasets=["reviews"], attacks=AXES["attack"], defenses=AXES["defense"], skip=skip)
 
 
 AXES = {
@@ -55,6 +55,10 @@ def test_the_demo():
         cell("smollm2_135m film_reviews cba control_base 0"),
         cell("smollm2_135m film_reviews cba control_conflict 0"),
         cell("smollm2_135m film_reviews cba control_clean_tuned 0"),
+    ]
+    raw = read_yaml(CONFIG / "config.yaml")
+    del raw["controls"]
+    assert list(build_grid(load_config(raw, file="c")).controls())[3:] == [
         cell("smollm2_135m film_reviews cba control_random_trigger 0"),
         cell("smollm2_135m film_reviews cba control_random_evidence_keywords_smollm2 0"),
         cell("smollm2_135m film_reviews cba control_merge_base_linear 0"),
@@ -62,8 +66,10 @@ def test_the_demo():
     ]
 
 
-def test_the_tiny_preset_leaves_out_what_it_skips():
-    grid = build_grid(read_config(CONFIG / "tiny.yaml"))
+def test_a_part_of_the_tiny_grid_leaves_out_what_it_skips():
+    # The part of the tiny grid that tests plan again and again.
+    part = read_yaml(Path(__file__).parent / "workflow/chain.yaml")
+    grid = build_grid(load_config(read_yaml(CONFIG / "tiny.yaml") | part, file="c"))
     undefended = {(cell.model, cell.attack) for cell in grid.cells if cell.defense == "none"}
     everywhere = set(itertools.product(AXES["model"], [*AXES["attack"], *CHAT_ATTACKS]))
     assert everywhere - undefended == {("tiny_gpt2", "badnets"), ("tiny_gptj", "badnets")}
@@ -217,7 +223,9 @@ class Toy(ChatAttack):
 def test_what_a_chat_cell_can_be():
     """Classification and chat are never mixed; every defense so far is for both."""
     config = read_config(CONFIG / "tiny.yaml")
-    grid_options = config.grid.model_copy(update={"attacks": ["toy", "cba"], "skip": []})
+    grid_options = config.grid.model_copy(
+        update={"attacks": ["toy", "cba"], "defenses": AXES["defense"], "skip": []}
+    )
     attacks = config.attacks | {"toy": Toy(poisoning_rate=0.1)}
     grid = build_grid(config.model_copy(update={"attacks": attacks, "grid": grid_options}))
     on_chats = [cell for cell in grid.cells if cell.dataset == "chats"]

@@ -29,7 +29,7 @@ class Job:
         self.threads: int = smk.threads
         self.log = str(smk.log[0])
         self.console = console
-        code = getattr(smk.input, "code", ())
+        code = smk.input.get("code", ())
         files = [code] if isinstance(code, str) else list(code)
         self.card = Card(str(smk.rule), cell=self.cell, spec=self.spec, code=files)
 
