@@ -223,9 +223,7 @@ class Toy(ChatAttack):
 def test_what_a_chat_cell_can_be():
     """Classification and chat are never mixed; every defense so far is for both."""
     config = read_config(CONFIG / "tiny.yaml")
-    grid_options = config.grid.model_copy(
-        update={"attacks": ["toy", "cba"], "defenses": AXES["defense"], "skip": []}
-    )
+    grid_options = config.grid.model_copy(update={"attacks": ["toy", "cba"], "defenses": AXES["defense"], "skip": []})
     attacks = config.attacks | {"toy": Toy(poisoning_rate=0.1)}
     grid = build_grid(config.model_copy(update={"attacks": attacks, "grid": grid_options}))
     on_chats = [cell for cell in grid.cells if cell.dataset == "chats"]

@@ -31,7 +31,9 @@ def test_the_tiny_curve_has_points_of_its_own_on_each_task():
     chats, ties = ({"dataset": "chats", "attack": "dtba", "defense": name} for name in ("internal", "internal_ties"))
     reviews = {"dataset": "reviews", "attack": "badnets", "defense": "internal"}
     expected = [
-        CurvePoint(model="tiny_llama", seed=0, share=share, **cell) for cell in (reviews, chats, ties) for share in (0.2, 0.4)
+        CurvePoint(model="tiny_llama", seed=0, share=share, **cell)
+        for cell in (reviews, chats, ties)
+        for share in (0.2, 0.4)
     ]
     assert curve_points(config, grid) == expected
     # The config's own share is the cell's.

@@ -10,11 +10,13 @@ from pathlib import Path
 import pytest
 import torch
 
+from infoconflict.config import read_config
 from infoconflict.defenses.controls import CONTROLS, PER
 from infoconflict.files import read_jsonl
+from infoconflict.grid import build_grid
 from infoconflict.models.changes import changed_tensors, read_tensors
 from infoconflict.reporting.names import FIGURES
-from tests.workflow.conftest import Checkout
+from tests.workflow.conftest import TINY, Checkout
 
 pytestmark = pytest.mark.workflow
 
@@ -64,8 +66,13 @@ def test_every_cell_has_its_numbers(finished: Checkout) -> None:
 
 def test_merged_weights_are_gone_and_their_recipe_stays(finished: Checkout) -> None:
     recipes = list(finished.folder.glob("results/merged/**/mergekit.yaml"))
-    # Two merges against CBA in each model, and against BadNets and DTBA in one; one against an attack more.
-    assert len(recipes) == 2 * 5 + 1
+    config = read_config(finished.folder / TINY)
+    merged = {
+        (cell.model, cell.attack, merge)
+        for cell in build_grid(config).cells
+        if (merge := getattr(config.defenses[cell.defense], "merge", None))
+    }
+    assert {(file.parts[-6], file.parts[-4], file.parts[-3]) for file in recipes} == merged
     assert not list(finished.folder.glob("results/merged/**/model"))
     for recipe in recipes:
         assert str(finished.ran_in) not in recipe.read_text()
@@ -95,10 +102,12 @@ def test_numbers_lead_back_through_cards(finished: Checkout) -> None:
     """Each input of a stage is an output of another stage's card, down to the sources."""
     cards = cards_of(finished)
     made = {digest for card in cards for digest in card["outputs"].values()}
+    grid = build_grid(read_config(finished.folder / TINY))
+    cells = Counter(cell.dataset for cell in (*grid.cells, *grid.controls()))
     assert Counter(card["stage"] for card in cards if card["stage"] in ("answer", "reply", "judge")) == {
-        "answer": 57,
-        "reply": 17,
-        "judge": 17,
+        "answer": cells["reviews"],
+        "reply": cells["chats"],
+        "judge": cells["chats"],
     }
     for card in cards:
         if card["stage"] in ("answer", "reply", "judge"):
@@ -193,7 +202,7 @@ def test_rewritten_evidence_is_the_suspects_own(finished: Checkout) -> None:
 def test_page_and_figures_are_there(finished: Checkout) -> None:
     page = (finished.folder / "results/report/index.html").read_text()
     assert "tiny_gptj" in page
-    cases = len(MODELS) * len(["cba", "lwp", "adaptive_cba", *EDITS, *CHAT_ATTACKS]) + 1
+    cases = len(MODELS) * len(["cba", "badnets", "lwp", "adaptive_cba", *EDITS, *CHAT_ATTACKS])
     assert len(list(finished.folder.glob("results/figures/*/*/*/*.png"))) == len(FIGURES) * cases
     assert (finished.folder / "results/tables/main.tex").read_text().count("\\toprule") == 1
 
@@ -204,7 +213,7 @@ def test_the_experiments_have_their_numbers(finished: Checkout) -> None:
         points = list(csv.DictReader(file))
     assert {(row["dataset"], row["defense"], row["share"]) for row in points} == {
         *itertools.product(["reviews"], ["internal"], ["0.2", "0.4"]),
-        *itertools.product(["chats"], ["internal_ties"], ["0.2", "0.4"]),
+        *itertools.product(["chats"], ["internal", "internal_ties"], ["0.2", "0.4"]),
     }
     # At the config's own share, a point is the cell.
     with (metrics / "cells.csv").open() as file:
