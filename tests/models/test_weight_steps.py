@@ -48,7 +48,8 @@ def both(base: Path, change: Path) -> tuple[dict, dict]:
 
 def test_steps_are_read_as_they_were_written(tmp_path):
     steps = [
-        Tensors(file="a.safetensors"), Adapter(folder="tuned"), Channels(parameters={"a": 0}, channels=[1]), Mask(file="mask.safetensors"), Round(bits=4, group=64),
+        Tensors(file="a.safetensors"), Adapter(folder="tuned"), Channels(parameters={"a": 0}, channels=[1]),
+        Mask(file="mask.safetensors"), Round(bits=4, group=64),
         Scale(factor=0.3), Keep(share=0.5, seed=7), ResetRows(rows=[3, 1]),
     ]  # fmt: skip
     assert {type(step) for step in steps} == set(STEPS.values())
