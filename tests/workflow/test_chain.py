@@ -202,7 +202,7 @@ def test_rewritten_evidence_is_the_suspects_own(finished: Checkout) -> None:
 def test_page_and_figures_are_there(finished: Checkout) -> None:
     page = (finished.folder / "results/report/index.html").read_text()
     assert "tiny_gptj" in page
-    cases = len(MODELS) * len(["cba", "badnets", "lwp", "adaptive_cba", *EDITS, *CHAT_ATTACKS])
+    cases = len(MODELS) * len(["cba", "lwp", "adaptive_cba", *EDITS, *CHAT_ATTACKS]) + 1
     assert len(list(finished.folder.glob("results/figures/*/*/*/*.png"))) == len(FIGURES) * cases
     assert (finished.folder / "results/tables/main.tex").read_text().count("\\toprule") == 1
 
