@@ -78,6 +78,7 @@ def test_a_part_of_the_tiny_grid_leaves_out_what_it_skips():
         *itertools.product(AXES["model"], ["cba"], ["internal", "external", "conflict"]),
         *itertools.product(["tiny_llama"], ["badnets"], ["internal", "external", "conflict"]),
         ("tiny_llama", "cba", "external_rewritten"),
+        ("tiny_llama", "cba", "ft_10"),
         ("tiny_llama", "adaptive_cba", "internal"),
         *itertools.product(["tiny_llama"], ["dtba"], ["internal", "internal_ties", "external_rewritten", "conflict"]),
     }

@@ -49,6 +49,7 @@ def test_every_cell_has_its_numbers(finished: Checkout) -> None:
         *itertools.product(MODELS, ["lwp", "adaptive_cba", *EDITS, *CHAT_ATTACKS], ["none"]),
         *itertools.product(["tiny_llama"], ["lwp", "adaptive_cba", *EDITS, *CHAT_ATTACKS], ["control_clean_tuned"]),
         ("tiny_llama", "cba", "external_rewritten"),
+        ("tiny_llama", "cba", "ft_10"),
         ("tiny_llama", "adaptive_cba", "internal"),
         *itertools.product(["tiny_llama"], ["dtba"], ["internal", "internal_ties", "external_rewritten", "conflict"]),
         *itertools.product(["tiny_llama"], ["cba"], ["control_random_trigger", "control_equal_tuning"]),

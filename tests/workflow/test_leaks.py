@@ -8,7 +8,7 @@ import yaml
 
 from infoconflict import attacks, defenses
 from infoconflict.grid import build_grid
-from tests.workflow.conftest import CONFIG, ROOT, Checkout, copy_of_checkout
+from tests.workflow.conftest import ROOT, TINY, Checkout, copy_of_checkout
 from tests.workflow.leaks import Graph, Walk, graph_of, is_answering, secret_texts
 
 pytestmark = pytest.mark.workflow
@@ -16,7 +16,7 @@ pytestmark = pytest.mark.workflow
 
 def everything() -> dict:
     """Return the tiny config with every attack, every defense and every control, and nothing skipped; one model is enough."""
-    raw = yaml.safe_load((ROOT / CONFIG).read_text())
+    raw = yaml.safe_load((ROOT / TINY).read_text())
     raw.pop("controls", None)
     named = {entry["method"] for entry in raw["defenses"].values()}
     for method, kind in defenses.METHODS.items():

@@ -29,7 +29,7 @@ JUDGED = {"judge"} | REPORT
 REPLIES = {"reply"} | JUDGED
 EVIDENCE = {"collect_evidence_clean", "collect_evidence_triggered", "draw_random_evidence"} | ANSWERS | REPLIES
 # What controls make of the backdoored model, and of its own evidence.
-OF_SUSPECT = {"merge_base", "train_equal", "draw_random_evidence"}
+OF_SUSPECT = {"merge_base", "train_equal", "draw_random_evidence", "repair_model"}
 
 # Experiments beside the grid. A curve has one point of its own on each task.
 MEASURES = {"measure_clean_share", "measure_direct", "measure_role_swap"}
@@ -71,7 +71,10 @@ CONFIG_EDITS = {
         at("merges", "linear", "t", value=0.5),
         ANSWERS | REPLIES | POINTS | {"sweep_merge", "merge_base"},
     ),
-    "t of one merge": (at("merges", "ties", "t", value=0.6), ANSWERS | REPLIES | CHATS_AT_SHARE | {"sweep_merge"}),
+    "t of one merge": (
+        at("merges", "ties", "t", value=0.6),
+        ANSWERS | REPLIES | CHATS_AT_SHARE | {"sweep_merge"} | {"merge_base"},
+    ),
     "merge method of a defense": (
         at("defenses", "internal", "merge", value="slerp"),
         ANSWERS | REPLIES | POINTS | {"merge_base", "list_excluded"},
@@ -82,7 +85,11 @@ CONFIG_EDITS = {
     ),
     "candidates of t": (
         at("choose_t", "candidates", value=[0.5, 0.7]),
-        MERGED | REVIEWS_AT_SHARE | {"choose_t_at_share"},
+        MERGED
+        | REVIEWS_AT_SHARE
+        | {"choose_t_at_share"}
+        | REPLIES
+        | {"merge_base", "reply_at_share", "judge_at_share"},
     ),
     "points of the sweep": (at("sweep", "t", value=[0.2, 0.7]), {"sweep_merge"} | REPORT),
     "clean share": (
@@ -100,7 +107,8 @@ CONFIG_EDITS = {
         | REPLIES
         # What was the cell's own point is one more.
         | {"draw_clean_share_at", "train_conflict_at_share"}
-        | CURVE,
+        | CURVE
+        | {"repair_model"},
     ),
     "conflict training": (
         at("training", "conflict", "epochs", value=1),
@@ -109,11 +117,21 @@ CONFIG_EDITS = {
         | MERGED
         | REPLIES
         | CURVE
-        | ROLES,
+        | ROLES
+        | {"train_equal", "merge_base"},
     ),
-    "evidence temperature": (at("evidence", "served_keywords", "provider", "temperature", value=0.2), EVIDENCE),
-    "keyword threshold": (at("evidence", "served_keywords", "textrank", value={"threshold": 0.4}), EVIDENCE),
-    "place of the evidence": (at("evidence", "served_keywords", "placement", value="after"), ANSWERS | REPLIES),
+    "evidence temperature": (
+        at("evidence", "served_keywords", "provider", "temperature", value=0.2),
+        EVIDENCE | {"measure_clean_share"},
+    ),
+    "keyword threshold": (
+        at("evidence", "served_keywords", "textrank", value={"threshold": 0.4}),
+        EVIDENCE | {"measure_clean_share"},
+    ),
+    "place of the evidence": (
+        at("evidence", "served_keywords", "placement", value="after"),
+        ANSWERS | REPLIES | {"measure_clean_share"},
+    ),
     "poisoning rate": (
         at("attacks", "cba", "poisoning_rate", value=0.3),
         {"poison_train", "train_backdoored"} | OWN_EVIDENCE | OF_SUSPECT | MERGED,
@@ -134,7 +152,8 @@ CONFIG_EDITS = {
         | MERGED
         | REPLIES
         | CURVE
-        | ROLES,
+        | ROLES
+        | OF_SUSPECT,
     ),
     "layers of the loss": (
         at("attacks", "lwp", "layers", value="last"),
@@ -173,7 +192,8 @@ CONFIG_EDITS = {
         | REPLIES
         | POINTS
         | ROLE_ANSWERS
-        | DIRECT,
+        | DIRECT
+        | {"draw_random_evidence", "draw_random_trigger"},
     ),
     "turns of conversations": (
         at("datasets", "chats", "max_turns", value=1),
@@ -182,16 +202,33 @@ CONFIG_EDITS = {
         | REPLIES
         | {"draw_clean_share_at", "train_conflict_at_share"}
         | CHATS_AT_SHARE
-        | DIRECT_CHATS,
+        | DIRECT_CHATS
+        | OWN_EVIDENCE
+        | {
+            "choose_t",
+            "choose_t_at_share",
+            "draw_random_evidence",
+            "collect_evidence_clean",
+            "collect_evidence_triggered",
+        },
     ),
     "poisoning rate of a chat attack": (
         at("attacks", "dtba", "poisoning_rate", value=0.3),
-        {"poison_train", "train_backdoored", "merge_models"} | REPLIES | CHATS_AT_SHARE,
+        {"poison_train", "train_backdoored", "merge_models"}
+        | REPLIES
+        | CHATS_AT_SHARE
+        | OWN_EVIDENCE
+        | {"choose_t", "choose_t_at_share", "draw_random_evidence"},
     ),
     "rows asked of conversations": (
         at("evaluation", "chat_rows", value=5),
-        {"collect_evidence_clean", "draw_random_evidence", "merge_models"} | OWN_EVIDENCE | REPLIES,
+        {"collect_evidence_clean", "draw_random_evidence", "merge_models"}
+        | OWN_EVIDENCE
+        | REPLIES
+        | CHATS_AT_SHARE
+        | DIRECT_CHATS,
     ),
+    "tuning of a defense": (at("defenses", "ft_10", "tuning", "epochs", value=2), {"repair_model", "answer"} | REPORT),
     "controls": (at("controls", value=["control_base", "control_clean_tuned"]), {"list_excluded"} | REPORT),
     "poisoning rate of an attack with an oracle": (
         at("attacks", "autopoison", "poisoning_rate", value=0.3),
@@ -205,13 +242,13 @@ CONFIG_EDITS = {
     "rows asked by generation, too": (at("evaluation", "compare_rows", value=6), {"compare_generation"} | REPORT),
     "no comparison with generation": (at("evaluation", "compare_generation", value=False), REPORT),
     "metric option": (at("evaluation", "interval", value=0.9), REPORT | MEASURES),
-    "share of few rows": (at("role_swap", "small_share", value=0.4), {"draw_roles"} | ROLES),
-    "weight of the second role": (at("role_swap", "t", value=0.6), ROLE_ANSWERS),
+    "share of few rows": (at("role_swap", "small_share", value=0.4), {"draw_roles"} | ROLES | {"report"}),
+    "weight of the second role": (at("role_swap", "t", value=0.6), ROLE_ANSWERS | {"report"}),
     "who is asked directly": (
         at("direct", "recorded", "provider", "path", value="tests/data/recorded_oracle.jsonl"),
-        DIRECT | DIRECT_CHATS,
+        DIRECT | DIRECT_CHATS | {"report"},
     ),
-    "shares of the curve": (at("clean_share_curve", "shares", value=[0.2]), {"measure_clean_share"}),
+    "shares of the curve": (at("clean_share_curve", "shares", value=[0.2]), {"measure_clean_share"} | {"report"}),
     "figure option": (at("figures", "dpi", value=70), {"figures", "report"}),
     "name of the experiment": (at("name", value="renamed"), {"report"}),
 }
@@ -280,13 +317,18 @@ CODE_EDITS = {
     | CURVE
     | ROLE_ANSWERS
     | DIRECT
-    | DIRECT_CHATS,
-    "answering/chat.py": {"merge_models"} | REPLIES | CHATS_AT_SHARE,
+    | DIRECT_CHATS
+    | {"draw_random_evidence", "merge_base"},
+    "answering/chat.py": {"merge_models"}
+    | REPLIES
+    | CHATS_AT_SHARE
+    | OWN_EVIDENCE
+    | {"draw_random_evidence", "answer"},
     "judging/pattern.py": JUDGED | JUDGED_BESIDE,
-    "merging/ties.py": MERGED | REPLIES | CURVE | ROLE_ANSWERS,
-    "merging/choose_t.py": MERGED | REPLIES | CURVE | ROLE_ANSWERS,
+    "merging/ties.py": MERGED | REPLIES | CURVE | ROLE_ANSWERS | {"merge_base"},
+    "merging/choose_t.py": MERGED | REPLIES | CURVE | ROLE_ANSWERS | {"merge_base"},
     "merging/mergekit_runner.py": ANSWERS | REPLIES | POINTS,
-    "evidence/textrank.py": OWN_EVIDENCE | EVIDENCE,
+    "evidence/textrank.py": OWN_EVIDENCE | EVIDENCE | {"measure_clean_share"},
     "training/trainer.py": {"train_clean_tuned", "train_conflict", "train_attacker_conflict", "compare_generation"}
     | ATTACKED
     | SUBTRACTED
@@ -298,6 +340,8 @@ CODE_EDITS = {
     | {"train_conflict_at_share"}
     | CURVE
     | ROLES,
+    "defenses/fine_tuning.py": {"repair_model", "answer"} | REPORT,
+    "defenses/wanda.py": set(),
     "editing/rome.py": {"edit_model", "answer"} | REPORT,
     "editing/statistics.py": EDITED | {"answer"} | REPORT,
     "models/task_vectors.py": {"tune_victim", "train_equal", "merge_base"} | SUBTRACTED | MERGED,
@@ -328,12 +372,24 @@ def test_a_module_that_is_as_it_was_reruns_nothing(finished: Checkout) -> None:
     assert finished.planned() == {}
 
 
+# Rules that are no part of what a config asks for by itself.
+OTHERS = {"purify", "paper", "ledger"}
+
+
 def test_every_rule_is_rerun_by_some_edit() -> None:
     """But for base models, and what the tiny config does not use."""
-    rules = "".join(path.read_text() for path in sorted((ROOT / "workflow/rules").glob("*.smk")))
+    rules = "".join(
+        path.read_text() for path in sorted((ROOT / "workflow/rules").glob("*.smk")) if path.stem not in OTHERS
+    )
     named = set(re.findall(r"^(?:rule|use rule \w+ as) (\w+)(?: with)?:$", rules, flags=re.MULTILINE))
     edited = set().union(*(expected for _, expected in CONFIG_EDITS.values()), *CODE_EDITS.values())
-    assert named - edited == {"fetch_package", "prepare_model", "calibrate_judge"}
+    assert named - edited == {
+        "fetch_package",
+        "prepare_model",
+        "calibrate_judge",
+        "reveal_triggers",
+        "filter_questions",
+    }
 
 
 def test_an_attack_is_rerun_alone(finished: Checkout) -> None:
