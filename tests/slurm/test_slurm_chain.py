@@ -36,6 +36,7 @@ def checkout(folder: Path) -> None:
     config["defenses"]["conflict"] = {"method": "conflict", "merge": "linear", "evidence": "served_keywords"}
     config["sweep"]["merges"] = ["linear"]
     config |= {"clean_share_curve": {}, "direct": {}, "role_swap": {}}
+    config["controls"] = ["control_base", "control_conflict", "control_clean_tuned"]
     # Half a minute of training on a fast machine, so that there is something to interrupt.
     config["training"]["backdoored"]["epochs"] = 80
     (folder / "config/slurm_test.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
