@@ -10,6 +10,21 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 
+INPUTS = (
+    "base",
+    "change",
+    "repair",
+    "merged",
+    "reference",
+    "clean",
+    "triggered",
+    "partial",
+    "evidence_clean",
+    "evidence_triggered",
+)
+"""What a cell's model and its questions come from, by the name that a rule and a card give it."""
+
+
 def model_of(job: Job) -> "PreTrainedModel":
     """Load the cell's model: ``input.merged`` (a checkpoint), else ``input.base`` with ``input.change`` folded in, if any.
 

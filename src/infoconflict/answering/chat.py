@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from infoconflict.answering.cell_model import model_of
+from infoconflict.answering.cell_model import INPUTS, model_of
 from infoconflict.answering.decoder import Decoder, decoder_of
 from infoconflict.answering.generation import continue_greedily
 from infoconflict.cards import digest_of_input
@@ -28,18 +28,6 @@ if TYPE_CHECKING:
 
 MAX_NODES = 8192
 """Tokens that a batch may hold, prompts and replies together, padding included."""
-INPUTS = (
-    "base",
-    "change",
-    "repair",
-    "merged",
-    "reference",
-    "clean",
-    "triggered",
-    "partial",
-    "evidence_clean",
-    "evidence_triggered",
-)
 
 
 class Kept:

@@ -1,7 +1,7 @@
 """Answers of one cell as the workflow runs it: which weights, which prompts, and the card."""
 
 from infoconflict.answering.ask import ask, pair_evidence
-from infoconflict.answering.cell_model import model_of
+from infoconflict.answering.cell_model import INPUTS, model_of
 from infoconflict.answering.decoder import decoder_of
 from infoconflict.jobs import Job
 from infoconflict.models.loading import load_tokenizer
@@ -38,21 +38,9 @@ def answer_cell(job: Job) -> None:
         continue_with=decoder,
     )
     Answer.write(job.output.answers, answers)
-    names = (
-        "base",
-        "change",
-        "repair",
-        "merged",
-        "reference",
-        "clean",
-        "triggered",
-        "partial",
-        "evidence_clean",
-        "evidence_triggered",
-    )
     job.card.write(
         job.output.card,
-        inputs={name: job.input[name] for name in names if job.input.get(name)},
+        inputs={name: job.input[name] for name in INPUTS if job.input.get(name)},
         outputs={"answers": job.output.answers},
         rows={
             "clean": sum(row.trigger == "none" for row in answers),
