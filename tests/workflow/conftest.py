@@ -14,6 +14,7 @@ import yaml
 
 from infoconflict.config import read_config
 from infoconflict.grid import build_grid
+from tests.workflow.planning import forked_snakemake
 
 ROOT = Path(__file__).parents[2]
 TINY = "config/tiny.yaml"
@@ -31,27 +32,20 @@ class Checkout:
 
     def snakemake(self, *arguments: str, config: str = CONFIG, check: bool = True) -> subprocess.CompletedProcess[str]:
         """Run Snakemake on a config and return what it said; jobs begin with their libraries loaded."""
-        program = "snakemake" if {"-n", "--report"} & {*arguments} else "tests.workflow.forked"
-        done = subprocess.run(
-            # The default scheduler solves a linear program before each job.
-            [
-                sys.executable,
-                "-m",
-                program,
-                "--cores",
-                "2",
-                "--scheduler",
-                "greedy",
-                "--configfile",
-                config,
-                *arguments,
-            ],
-            cwd=self.folder,
-            env=os.environ | {"PYTHONPATH": f"{self.folder / 'src'}{os.pathsep}{ROOT}"},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        # The default scheduler solves a linear program before each job.
+        line = ["--cores", "2", "--scheduler", "greedy", "--configfile", config, *arguments]
+        if "-n" in arguments:
+            done = forked_snakemake(line, self.folder)
+        else:
+            program = "snakemake" if "--report" in arguments else "tests.workflow.forked"
+            done = subprocess.run(
+                [sys.executable, "-m", program, *line],
+                cwd=self.folder,
+                env=os.environ | {"PYTHONPATH": f"{self.folder / 'src'}{os.pathsep}{ROOT}"},
+                capture_output=True,
+                text=True,
+                check=False,
+            )
         assert not check or done.returncode == 0, done.stdout + done.stderr
         return done
 
