@@ -20,7 +20,7 @@ LAYERS = [
     {"config", "config_docs", "config_references", "config_yaml", "grid", "resources", "jobs"}
     | {"poisoning", "controls"},
     {"data", "models", "merging", "evidence", "training", "editing", "repairing", "answering", "metrics"}
-    | {"oracle", "judging", "agreement", "paired", "experiments", "ledger", "diff"},
+    | {"oracle", "judging", "agreement", "paired", "experiments", "ledger", "diff", "computed"},
     {"reporting"},
     {"purify"},
 ]
