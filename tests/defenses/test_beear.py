@@ -24,6 +24,7 @@ from infoconflict.repairing.suspect import Suspect
 from infoconflict.training.further_losses import frozen, padded, states_of
 from infoconflict.training.rows import TokenRow
 from infoconflict.training.settings import TrainingSettings
+from infoconflict.training.trainer import Tuned
 from tests.conftest import ARCHITECTURES
 from tests.defenses.suspects import LABELS, conversations, examples, logits, stop_after, suspect_of, training, weights
 
@@ -48,7 +49,7 @@ def embattled(suspect: Suspect, **given: object) -> Embattled:
             "options": options(**given).model_dump(mode="json", exclude={"tuning"}),
         }
     )
-    made.prepare(suspect.model(), [], settings=SETTINGS, seed=0, max_nodes=200)
+    made.prepare(Tuned(model=suspect.model(), rows=[], settings=SETTINGS, seed=0, max_nodes=200))
     return made
 
 

@@ -11,6 +11,7 @@ from infoconflict.files import sha256_of
 from infoconflict.models.loading import load_base, load_tokenizer
 from infoconflict.training.rows import tokenize_rows
 from infoconflict.training.settings import TrainingSettings
+from infoconflict.training.trainer import Tuned
 from tests.conftest import ARCHITECTURES
 from tests.defenses.suspects import (
     conversations,
@@ -84,7 +85,7 @@ def test_loss_equals_plain_loops(architecture: str, tiny_dirs: dict[str, Path]) 
     plain = answers / n_targets + alpha * unsteady / n_tokens
     for max_nodes in (30, 1000):
         objective = Consistency(alpha=alpha, epsilon=epsilon)
-        objective.prepare(model, rows, settings=SETTINGS, seed=0, max_nodes=max_nodes)
+        objective.prepare(Tuned(model=model, rows=rows, settings=SETTINGS, seed=0, max_nodes=max_nodes))
         whole = sum(part.item() for part, _ in objective.parts(range(5), range(5), 0))
         assert whole == pytest.approx(plain, rel=1e-3)
         # Two processes, a row more in the one, make the same loss.

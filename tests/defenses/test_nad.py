@@ -11,6 +11,7 @@ from infoconflict.models.loading import load_base
 from infoconflict.repairing.suspect import Suspect
 from infoconflict.training.rows import tokenize_rows
 from infoconflict.training.settings import TrainingSettings
+from infoconflict.training.trainer import Tuned
 from tests.conftest import ARCHITECTURES
 from tests.defenses.suspects import conversations, logits, stop_after, suspect_of, training, weights, without_dropout
 
@@ -34,7 +35,7 @@ def distillation(suspect: Suspect, which: str, *, beta: float | str = 1.0, teach
     made = objective({"maps": str(maps), "map": which, "weights": WEIGHTS, "beta": beta})
     model = suspect.model()
     rows = tokenize_rows(suspect.tokenizer, suspect.clean_rows, max_tokens=512)
-    made.prepare(model, rows, settings=SETTINGS, seed=0, max_nodes=200)
+    made.prepare(Tuned(model=model, rows=rows, settings=SETTINGS, seed=0, max_nodes=200))
     return made
 
 

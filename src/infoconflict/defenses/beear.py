@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from infoconflict.repairing.suspect import Suspect
     from infoconflict.training.further_losses import Padded
     from infoconflict.training.rows import TokenRow
-    from infoconflict.training.settings import TrainingSettings
+    from infoconflict.training.trainer import Tuned
 
 
 GUESSES = (
@@ -189,15 +189,7 @@ class Embattled(Objective):
         self.shift: Tensor | None = None
         self.rounds: list[dict[str, Any]] = []
 
-    def prepare(
-        self,
-        model: "PreTrainedModel",
-        rows: "Sequence[TokenRow]",
-        *,
-        settings: "TrainingSettings",
-        seed: int,
-        max_nodes: int,
-    ) -> None:
+    def prepare(self, tuned: "Tuned") -> None:
         """Take up the model, and read anchors and other rows."""
         import math
 
@@ -206,18 +198,18 @@ class Embattled(Objective):
         from infoconflict.records import read_rows
         from infoconflict.training.rows import tokenize_rows
 
-        self.model, self.seed, self.max_nodes = model, seed, max_nodes
-        self.block = block_of(self.options, self.request["model_id"], len(blocks(model.base_model)))
+        self.model, self.seed, self.max_nodes = tuned.model, tuned.seed, tuned.max_nodes
+        self.block = block_of(self.options, self.request["model_id"], len(blocks(tuned.model.base_model)))
         clean: Any = read_rows(self.request["clean_file"])
-        n_anchors, room = self.request["n_anchors"], context_length(model)
+        n_anchors, room = self.request["n_anchors"], context_length(tuned.model)
         tokenizer = load_tokenizer(self.request["base_dir"])
         candidates = self.request["labels"] or self.options.guesses
         self.anchors = make_anchors(tokenizer, clean[:n_anchors], candidates, max_tokens=room)
         # With no rows but the anchors, these stand for both.
         self.others = tokenize_rows(tokenizer, clean[n_anchors:] or clean, max_tokens=room)
-        Random(f"{seed}/other rows").shuffle(self.others)
-        self.batch_size = settings.batch_size
-        self.per_round = math.ceil(n_anchors / settings.batch_size)
+        Random(f"{tuned.seed}/other rows").shuffle(self.others)
+        self.batch_size = tuned.settings.batch_size
+        self.per_round = math.ceil(n_anchors / self.batch_size)
 
     def parts(self, batch: Sequence[int], mine: Sequence[int], step: int) -> "Iterator[tuple[Tensor, int]]":
         """Yield the losses of an update; the first of a round seeks the round's shift before."""
@@ -329,12 +321,13 @@ class Embattled(Objective):
         return total / max(1, count)
 
     def state(self) -> dict[str, Any]:
-        """Return the round's shift and what was found so far."""
-        return {"round": self.round, "shift": self.shift, "rounds": self.rounds, "tokens": self.tokens}
+        """Return the round's shift and what was found so far, too."""
+        return {**super().state(), "round": self.round, "shift": self.shift, "rounds": self.rounds}
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Take up the round where it was."""
-        self.round, self.rounds, self.tokens = state["round"], list(state["rounds"]), state["tokens"]
+        """Take up the round where it was, too."""
+        super().restore(state)
+        self.round, self.rounds = state["round"], list(state["rounds"])
         if state["shift"] is not None:
             self.shift = state["shift"].to(next(self.model.parameters()).device)
 

@@ -21,12 +21,10 @@ from infoconflict.tunings import Training
 
 if TYPE_CHECKING:
     from torch import Tensor
-    from transformers import PreTrainedModel
 
     from infoconflict.models.repairs import Step
     from infoconflict.repairing.suspect import Suspect
-    from infoconflict.training.rows import TokenRow
-    from infoconflict.training.settings import TrainingSettings
+    from infoconflict.training.trainer import Tuned
 
 
 class Crow(WeightsDefense):
@@ -90,20 +88,12 @@ class Consistency(Objective):
     def __init__(self, *, alpha: float, epsilon: float) -> None:
         self.alpha, self.epsilon = alpha, epsilon
 
-    def prepare(
-        self,
-        model: "PreTrainedModel",
-        rows: "Sequence[TokenRow]",
-        *,
-        settings: "TrainingSettings",
-        seed: int,
-        max_nodes: int,
-    ) -> None:
+    def prepare(self, tuned: "Tuned") -> None:
         """Take up model and rows."""
         from infoconflict.models.parts import blocks
 
-        self.model, self.rows, self.max_nodes = model, rows, max_nodes
-        self.layers = inner_layers(len(blocks(model.base_model)))
+        self.model, self.rows, self.max_nodes = tuned.model, tuned.rows, tuned.max_nodes
+        self.layers = inner_layers(len(blocks(tuned.model.base_model)))
 
     def parts(self, batch: Sequence[int], mine: Sequence[int], step: int) -> "Iterator[tuple[Tensor, int]]":
         """Yield the loss of each group of rows."""
@@ -133,14 +123,6 @@ class Consistency(Objective):
                     loss = loss + self.alpha * unsteady / n_tokens
                     self.tokens += int(rows.mask.sum())
                 yield loss, rows.n_tokens * (2 if self.alpha else 1)
-
-    def state(self) -> dict[str, Any]:
-        """Return the count of tokens."""
-        return {"tokens": self.tokens}
-
-    def restore(self, state: dict[str, Any]) -> None:
-        """Go on counting."""
-        self.tokens = state["tokens"]
 
 
 def objective(request: dict[str, Any]) -> Consistency:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from infoconflict.models.repairs import Channels, Step
     from infoconflict.repairing.suspect import Suspect
     from infoconflict.training.rows import TokenRow
-    from infoconflict.training.settings import TrainingSettings
+    from infoconflict.training.trainer import Tuned
 
 
 class FinePruning(WeightsDefense):
@@ -157,19 +157,11 @@ class Held(Objective):
     def __init__(self, parameters: dict[str, int], channels: list[int]) -> None:
         self.parameters, self.channels = parameters, channels
 
-    def prepare(
-        self,
-        model: "PreTrainedModel",
-        rows: "Sequence[TokenRow]",
-        *,
-        settings: "TrainingSettings",
-        seed: int,
-        max_nodes: int,
-    ) -> None:
+    def prepare(self, tuned: "Tuned") -> None:
         """Take the entries out of all gradients; an adapter on them reads the channels as zero."""
         import torch
 
-        named = dict(model.named_parameters())
+        named = dict(tuned.model.named_parameters())
         for name, axis in self.parameters.items():
             parameter = named.get(name)
             # (rank, in): an adapter's first matrix, whatever the orientation of the weight.

@@ -28,8 +28,7 @@ if TYPE_CHECKING:
     from infoconflict.models.repairs import Step
     from infoconflict.repairing.suspect import Suspect
     from infoconflict.training.further_losses import Padded
-    from infoconflict.training.rows import TokenRow
-    from infoconflict.training.settings import TrainingSettings
+    from infoconflict.training.trainer import Tuned
 
 Map = Literal["hidden", "attn"]
 Weight = Annotated[float, Field(ge=0)]
@@ -172,21 +171,13 @@ class Distillation(Objective):
         self.wanted = beta
         self.beta = 0.0 if beta == "auto" else float(beta)
 
-    def prepare(
-        self,
-        model: "PreTrainedModel",
-        rows: "Sequence[TokenRow]",
-        *,
-        settings: "TrainingSettings",
-        seed: int,
-        max_nodes: int,
-    ) -> None:
+    def prepare(self, tuned: "Tuned") -> None:
         """Take up model and rows."""
         from infoconflict.models.parts import blocks
 
-        self.model, self.rows, self.max_nodes = model, rows, max_nodes
-        self.layers = chosen_layers(len(blocks(model.base_model)), self.weights)
-        use_eager_attention(model, self.which)
+        self.model, self.rows, self.max_nodes = tuned.model, tuned.rows, tuned.max_nodes
+        self.layers = chosen_layers(len(blocks(tuned.model.base_model)), self.weights)
+        use_eager_attention(tuned.model, self.which)
 
     def start(self) -> None:
         """Set beta, if it is to be set."""
@@ -242,12 +233,13 @@ class Distillation(Objective):
             yield answers / n_targets + self.beta * maps / len(batch), n_tokens
 
     def state(self) -> dict[str, Any]:
-        """Return beta and the count of tokens."""
-        return {"beta": self.beta, "tokens": self.tokens}
+        """Return beta, too."""
+        return {**super().state(), "beta": self.beta}
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Take up beta and go on counting."""
-        self.beta, self.tokens = state["beta"], state["tokens"]
+        """Take up beta, too."""
+        super().restore(state)
+        self.beta = state["beta"]
 
     def details(self) -> dict[str, Any]:
         """Return what the maps' term was multiplied with."""

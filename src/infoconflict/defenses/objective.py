@@ -5,10 +5,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from torch import Tensor
-    from transformers import PreTrainedModel
 
-    from infoconflict.training.rows import TokenRow
-    from infoconflict.training.settings import TrainingSettings
+    from infoconflict.training.trainer import Tuned
 
 
 class Objective:
@@ -21,19 +19,8 @@ class Objective:
     tokens = 0
     """Tokens run through the model beside those of the rows."""
 
-    def prepare(
-        self,
-        model: "PreTrainedModel",
-        rows: "Sequence[TokenRow]",
-        *,
-        settings: "TrainingSettings",
-        seed: int,
-        max_nodes: int,
-    ) -> None:
-        """Take up the model, its trainable parts chosen, and the rows; done at each start, a continued run's too.
-
-        ``max_nodes`` is how many tokens fit on the device at once.
-        """
+    def prepare(self, tuned: "Tuned") -> None:
+        """Take up what is tuned; done at each start, a continued run's too."""
 
     def start(self) -> None:
         """Do what only the beginning of a run does."""
@@ -48,10 +35,11 @@ class Objective:
 
     def state(self) -> dict[str, Any]:
         """Return what a continued run needs: tensors and plain values."""
-        return {}
+        return {"tokens": self.tokens}
 
     def restore(self, state: dict[str, Any]) -> None:
         """Put a state back in place."""
+        self.tokens = state["tokens"]
 
     def details(self) -> dict[str, Any]:
         """Return what the card should say."""

@@ -50,6 +50,19 @@ DIVERGED_FACTOR = 4.0
 
 
 @dataclass(frozen=True, kw_only=True)
+class Tuned:
+    """What a tuning tunes, and how."""
+
+    model: "PreTrainedModel"
+    """Its trainable parts are chosen."""
+    rows: Sequence[TokenRow]
+    settings: TrainingSettings
+    seed: int
+    max_nodes: int
+    """Tokens that fit on the device at once."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Machine:
     """Settings of the machine, which change speed and memory but no result beyond rounding.
 
@@ -228,7 +241,7 @@ def train(
     parameters = list(named.values())
     plan = batches(len(rows), settings, seed)
     if objective is not None:
-        objective.prepare(model, rows, settings=settings, seed=seed, max_nodes=machine.max_nodes)
+        objective.prepare(Tuned(model=model, rows=rows, settings=settings, seed=seed, max_nodes=machine.max_nodes))
     optimizer = torch.optim.AdamW(
         parameters, lr=settings.learning_rate, betas=(0.9, settings.beta2), weight_decay=settings.weight_decay
     )
