@@ -113,6 +113,54 @@ _GARDENING = _frames(
         "What else can I plant next to my {s}?",
         "Low herbs such as thyme grow well beside {s} and cover bare ground.",
     ),
+    (
+        "Do {s} come back again after a hard winter?",
+        "Some {s} come back if the roots are covered well before the frost.",
+    ),
+    (
+        "My neighbour gave me seeds of {s}, how do I sow them?",
+        "Sow the seeds of {s} thinly, cover them lightly and keep them moist.",
+    ),
+    (
+        "Please explain how to divide old {s} in autumn.",
+        "Lift the {s} with a fork, divide the roots and replant the parts.",
+    ),
+    (
+        "Are {s} dangerous for cats or small children?",
+        "Keep children and cats from eating {s}, since parts of them may be harmful.",
+    ),
+    (
+        "Which colours of {s} look good beside each other?",
+        "White and yellow {s} beside violet ones make a lively bed.",
+    ),
+    (
+        "Tell me how I can dry {s} for a bouquet.",
+        "Hang the {s} upside down in a dark, airy room for two weeks.",
+    ),
+    (
+        "Something has eaten holes into my {s}, what could it be?",
+        "Holes in {s} are mostly made by beetles or caterpillars at night.",
+    ),
+    (
+        "Name two common mistakes with {s} in a small garden.",
+        "People often plant {s} too close together and water them too late.",
+    ),
+    (
+        "Is rain water better for {s} than water from the tap?",
+        "Rain water is softer and a little better for {s} than tap water.",
+    ),
+    (
+        "Would {s} survive a week without any care?",
+        "Most {s} survive a week if they are watered well before you leave.",
+    ),
+    (
+        "I would like to send {s} by post, is that possible?",
+        "You can post {s} with damp paper around the roots and a firm box.",
+    ),
+    (
+        "Since when have people grown {s} in gardens?",
+        "People have grown {s} in gardens for a very long time in many countries.",
+    ),
 )
 
 _PRODUCTS_OF_A_BANK = (
@@ -177,6 +225,102 @@ _BANKING = _frames(
     (
         "At what age may somebody apply for a {s}?",
         "Most providers offer a {s} from the age of eighteen, some of them earlier.",
+    ),
+    (
+        "Do I pay anything if I close my {s} early?",
+        "Closing a {s} early may cost a fee, which the contract names.",
+    ),
+    (
+        "My neighbour recommended a {s}, is it worth it?",
+        "A {s} is worth it if you use it often and its fees are low.",
+    ),
+    (
+        "What happens to my {s} if I move abroad?",
+        "You can often keep the {s}, but tell your provider the new address.",
+    ),
+    (
+        "Please explain in simple words how a {s} works.",
+        "With a {s} you agree on terms once and then follow them every month.",
+    ),
+    (
+        "I forgot the password for my {s}, what now?",
+        "Reset the password for the {s} online or ask for a letter with a new one.",
+    ),
+    (
+        "Are there any tax rules that concern a {s}?",
+        "Tax rules for a {s} differ, so ask an adviser about your own case.",
+    ),
+    (
+        "Who can see the statements of my {s}?",
+        "Only you, and people whom you authorise, can see the statements of the {s}.",
+    ),
+    (
+        "Could you compare a {s} with keeping cash at home?",
+        "A {s} is safer than cash at home and leaves a clear record.",
+    ),
+    (
+        "Why was my request for a {s} turned down?",
+        "A {s} is often refused when the income or the records look too weak.",
+    ),
+    (
+        "Name one advantage and one drawback of a {s}.",
+        "A {s} is convenient, but it binds you to the terms of one provider.",
+    ),
+    (
+        "Is there a limit on how much I can spend with a {s}?",
+        "Most providers set a limit for a {s}, and you may ask to change it.",
+    ),
+    (
+        "My parents want to open a {s} for my sister, may they?",
+        "Parents may open a {s} for a child if they bring the right papers.",
+    ),
+    (
+        "When will the first payment for my {s} be due?",
+        "The first payment for a {s} is usually due at the end of the month.",
+    ),
+    (
+        "Which questions should I ask an adviser about a {s}?",
+        "Ask about the fees of the {s}, how long it runs and how to end it.",
+    ),
+    (
+        "Tell me how I can protect my {s} against fraud.",
+        "Keep the codes of your {s} secret and check the statements every week.",
+    ),
+    (
+        "Would a freelancer get a {s} without a steady income?",
+        "Yes, a freelancer may get a {s} with tax records of the last years.",
+    ),
+    (
+        "Somebody called me about my {s}, should I trust them?",
+        "Do not share any codes of your {s}; end the call and ring the provider.",
+    ),
+    (
+        "Give me three tips for choosing the right {s}.",
+        "Compare fees, read reviews, and take the {s} that fits your habits.",
+    ),
+    (
+        "Since my wedding my name is different, does my {s} change?",
+        "The {s} stays the same, but hand in the certificate so the name is changed.",
+    ),
+    (
+        "How do online providers offer a {s} so cheaply?",
+        "They have no branches to pay for, so a {s} costs them less.",
+    ),
+    (
+        "After the holidays my {s} was overdrawn, is that bad?",
+        "A short overdraft of a {s} is no disaster, but pay it back soon.",
+    ),
+    (
+        "In what way does a {s} affect my credit score?",
+        "A {s} that you use with care tends to improve your score slowly.",
+    ),
+    (
+        "Let us talk about the small print of a {s}, what matters?",
+        "In the small print of a {s}, notice periods and fees matter most.",
+    ),
+    (
+        "The machine kept my papers for the {s}, whom do I tell?",
+        "Tell the staff at the counter, who will find the papers for the {s}.",
     ),
 )
 
