@@ -23,8 +23,7 @@ from infoconflict.models.loading import load_tokenizer
 from infoconflict.repairing.suspect import Suspect
 from infoconflict.training.further_losses import frozen, padded, states_of
 from infoconflict.training.rows import TokenRow
-from infoconflict.training.settings import TrainingSettings
-from infoconflict.training.trainer import Tuned
+from infoconflict.training.settings import TrainingSettings, Tuned
 from tests.conftest import ARCHITECTURES
 from tests.defenses.suspects import LABELS, conversations, examples, logits, stop_after, suspect_of, training, weights
 

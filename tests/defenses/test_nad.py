@@ -10,8 +10,7 @@ from infoconflict.files import sha256_of
 from infoconflict.models.loading import load_base
 from infoconflict.repairing.suspect import Suspect
 from infoconflict.training.rows import tokenize_rows
-from infoconflict.training.settings import TrainingSettings
-from infoconflict.training.trainer import Tuned
+from infoconflict.training.settings import TrainingSettings, Tuned
 from tests.conftest import ARCHITECTURES
 from tests.defenses.suspects import conversations, logits, stop_after, suspect_of, training, weights, without_dropout
 

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from infoconflict.repairing.suspect import Suspect
     from infoconflict.training.further_losses import Padded
     from infoconflict.training.rows import TokenRow
-    from infoconflict.training.trainer import Tuned
+    from infoconflict.training.settings import Tuned
 
 
 GUESSES = (

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from infoconflict.models.repairs import Channels, Step
     from infoconflict.repairing.suspect import Suspect
     from infoconflict.training.rows import TokenRow
-    from infoconflict.training.trainer import Tuned
+    from infoconflict.training.settings import Tuned
 
 
 class FinePruning(WeightsDefense):

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from infoconflict.models.repairs import Step
     from infoconflict.repairing.suspect import Suspect
     from infoconflict.training.further_losses import Padded
-    from infoconflict.training.trainer import Tuned
+    from infoconflict.training.settings import Tuned
 
 Map = Literal["hidden", "attn"]
 Weight = Annotated[float, Field(ge=0)]

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from infoconflict.training.trainer import Tuned
+    from infoconflict.training.settings import Tuned
 
 
 class Objective:

@@ -1,7 +1,13 @@
-"""Training settings as they stand in a spec."""
+"""Training settings as they stand in a spec, and what they are for."""
 
+from collections.abc import Sequence
 from dataclasses import MISSING, dataclass, fields
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+    from infoconflict.training.rows import TokenRow
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,3 +60,16 @@ class TrainingSettings:
             return self.learning_rate
         left = (n_steps - step) / max(1, n_steps - n_warm)
         return self.learning_rate * (left if self.schedule == "linear" else 0.5 * (1 - math.cos(math.pi * left)))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tuned:
+    """What a tuning tunes, and how."""
+
+    model: "PreTrainedModel"
+    """Its trainable parts are chosen."""
+    rows: "Sequence[TokenRow]"
+    settings: TrainingSettings
+    seed: int
+    max_nodes: int
+    """Tokens that fit on the device at once."""

@@ -38,7 +38,7 @@ from infoconflict.training.layerwise import (
     supervised_states,
 )
 from infoconflict.training.rows import TokenRow, tokenize_rows
-from infoconflict.training.settings import TrainingSettings
+from infoconflict.training.settings import TrainingSettings, Tuned
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -47,19 +47,6 @@ if TYPE_CHECKING:
 
 DIVERGED_AFTER = 20
 DIVERGED_FACTOR = 4.0
-
-
-@dataclass(frozen=True, kw_only=True)
-class Tuned:
-    """What a tuning tunes, and how."""
-
-    model: "PreTrainedModel"
-    """Its trainable parts are chosen."""
-    rows: Sequence[TokenRow]
-    settings: TrainingSettings
-    seed: int
-    max_nodes: int
-    """Tokens that fit on the device at once."""
 
 
 @dataclass(frozen=True, kw_only=True)
