@@ -48,8 +48,8 @@ def test_smol_dry_runs_on_public_data(checkout) -> None:
     planned = checkout.planned(config="config/smol.yaml")
     assert planned["fetch_package"] == 2
     assert planned["edit_model"] == 3 * 2
-    # Figure 3 has four shares beside the config's own, on three data sets; figure 4 five runs; table 6 six models.
-    assert planned["train_conflict_at_share"] == 4 * 3
+    # Figure 3 has four shares beside the config's own, on SST-2; figure 4 five runs; table 6 six models.
+    assert planned["train_conflict_at_share"] == 4
     assert (planned["ask_direct"], planned["reply_direct"]) == (2 * 5, 5)
     assert (planned["train_role"], planned["answer_roles"]) == (6, 3)
 
