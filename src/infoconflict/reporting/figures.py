@@ -281,18 +281,7 @@ def draw_choice_of_t(results: Results, case: Case) -> Figure:
         axes.set_xticks(sorted(weights), [f"{t:g}" for t in sorted(weights)])
         axes.set_title(merge)
     _outer_labels(panels, "merge weight t of the conflict model", "% of rows")
-    handles: list[Any] = [
-        Line2D([], [], color=BLUE, marker="o", markersize=4.5, label="attack success (ASR)"),
-        Line2D(
-            *([], []),
-            color=INK,
-            marker="s",
-            markersize=4.5,
-            markerfacecolor="white",
-            linestyle=(0, (5, 2)),
-            label="clean accuracy (CDA)",
-        ),
-    ]
+    handles = _rate_handles()
     if auto:
         handles.append(
             Line2D(
@@ -365,6 +354,22 @@ def _finish(
         columnspacing=1.6,
         handletextpad=0.6,
     )
+
+
+def _rate_handles() -> list[Any]:
+    """Return the legend's entries of the two curves that figures over t or over a share draw."""
+    return [
+        Line2D([], [], color=BLUE, marker="o", markersize=4.5, label="attack success (ASR)"),
+        Line2D(
+            *([], []),
+            color=INK,
+            marker="s",
+            markersize=4.5,
+            markerfacecolor="white",
+            linestyle=(0, (5, 2)),
+            label="clean accuracy (CDA)",
+        ),
+    ]
 
 
 def _percent_axis(axes: Axes, which: str) -> None:

@@ -26,6 +26,7 @@ from infoconflict.reporting.figures import (
     _outer_labels,
     _panels,
     _percent_axis,
+    _rate_handles,
     _save,
 )
 from infoconflict.reporting.names import attack_label
@@ -117,18 +118,7 @@ def figure_3(measured: Measured, roles: Roles) -> Figure:
         axes.set_xticks([*places.values()], [f"{100 * share:g}" for share in shares])
         axes.set_title(f"{attack_label(attack)} on {dataset}\n{model}, {defense}", fontsize=8.5)
     _outer_labels(panels, "clean training rows that the defender holds, %", "% of rows")
-    handles: list[Any] = [
-        Line2D([], [], color=BLUE, marker="o", markersize=4.5, label="attack success (ASR)"),
-        Line2D(
-            *([], []),
-            color=INK,
-            marker="s",
-            markersize=4.5,
-            markerfacecolor="white",
-            linestyle=(0, (5, 2)),
-            label="clean accuracy (CDA)",
-        ),
-    ]
+    handles = _rate_handles()
     if compared:
         handles.append(Line2D([], [], color=SOFT, linestyle=(0, (1, 1.5)), linewidth=1.2, label="ASR undefended"))
     if printed:
