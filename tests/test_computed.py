@@ -9,6 +9,8 @@ import yaml
 from infoconflict.computed import REASON, computed_part, main
 from infoconflict.config import read_config
 from infoconflict.errors import UserError
+from infoconflict.experiments.cells import direct_questions, own_points, role_merges
+from infoconflict.experiments.roles import ANSWERED
 from infoconflict.grid import Cell, build_grid
 
 TINY = Path(__file__).parents[1] / "config/tiny.yaml"
@@ -16,6 +18,10 @@ TINY = Path(__file__).parents[1] / "config/tiny.yaml"
 
 def answer(root: Path, cell: Cell) -> None:
     path = root / "answers" / cell.model / cell.dataset / cell.attack / cell.defense / f"s{cell.seed}/answers.jsonl"
+    touch(path)
+
+
+def touch(path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("")
 
@@ -57,6 +63,30 @@ def test_a_whole_grid_stays_whole(tmp_path: Path) -> None:
     for cell in (*grid.cells, *grid.controls()):
         answer(tmp_path / "results", cell)
     assert read_part(tmp_path / "results", tmp_path) == (*grid.cells, *grid.controls())
+
+
+def test_experiments_stay_as_far_as_they_were_made(tmp_path: Path) -> None:
+    config = read_config(TINY)
+    grid, root = build_grid(config), tmp_path / "results"
+    for cell in grid.cells:
+        answer(root, cell)
+    lost, *shares = config.clean_share_curve.shares
+    for point in own_points(config, grid):
+        if point.share != lost:
+            answer(root / f"clean_share_curve/{point.share_name}", point)
+    for asked in direct_questions(config, grid):
+        if asked.dataset == "reviews":
+            touch(root / f"direct/{asked.direct}/reviews/s{asked.seed}/r{asked.run}/{asked.asked}.answers.jsonl")
+    for merge in role_merges(config, grid):
+        folder = f"{merge.model}/{merge.dataset}/{merge.attack}/{merge.merge}/{merge.experiment}/s{merge.seed}"
+        for name in ANSWERED:
+            touch(root / f"role_swap/answers/{folder}/{name}.jsonl")
+    part = computed_part(TINY, root)
+    assert lost != config.clean_share.share
+    assert part["clean_share_curve"]["shares"] == shares
+    assert part["clean_share_curve"]["defenses"] == config.clean_share_curve.defenses
+    assert {dataset for entry in part["direct"].values() for dataset in entry["datasets"]} == {"reviews"}
+    assert part["role_swap"]["merges"] == config.role_swap.merges != []
 
 
 def test_nothing_computed_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -12,12 +12,12 @@ from typing import Any
 
 import yaml
 
-from infoconflict.config import read_config
+from infoconflict.config import Config, read_config
 from infoconflict.errors import UserError
 from infoconflict.experiments.cells import curve_points, direct_questions, own_points, role_merges
 from infoconflict.experiments.roles import ANSWERED
 from infoconflict.files import PathLike
-from infoconflict.grid import Cell, build_grid
+from infoconflict.grid import Cell, Grid, build_grid
 
 REASON = "not computed"
 
@@ -55,14 +55,12 @@ def computed_part(config_file: PathLike, results: PathLike = "results") -> dict[
             if defenses
         ),
     ]
-    _experiments(part, config_file, root)
+    _experiments(part, config, grid, root)
     return part
 
 
-def _experiments(part: dict[str, Any], config_file: PathLike, root: Path) -> None:
+def _experiments(part: dict[str, Any], config: Config, grid: Grid, root: Path) -> None:
     """Take out of ``part`` what was not computed beside the cells."""
-    config = read_config(config_file)
-    grid = build_grid(config)
     swept = {path.parent.parent.name for path in (root / "sweep").glob("*/*/*/*/*/answers.jsonl")}
     part["sweep"] = part.get("sweep", {}) | {"merges": [merge for merge in config.sweep.merges if merge in swept]}
     if not any((root / "generation").glob("*/*/*/answers.jsonl")):
