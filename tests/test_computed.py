@@ -56,6 +56,21 @@ def test_only_what_has_answers_is_left(tmp_path: Path) -> None:
     assert part["sweep"]["merges"] == []
     assert part["role_swap"]["merges"] == []
     assert part["direct"] == {}
+    assert part["evaluation"]["compare_generation"] is False
+
+
+def test_a_trial_without_answers_is_left_out_whole(tmp_path: Path) -> None:
+    grid = build_grid(read_config(TINY))
+    first = trial(grid.cells[0])
+    for cell in grid.cells:
+        if trial(cell) == first:
+            answer(tmp_path / "results", cell)
+    whole = {
+        (skip["model"], skip["dataset"], skip["attack"])
+        for skip in computed_part(TINY, tmp_path / "results")["grid"]["skip"]
+        if skip["reason"] == REASON and "defense" not in skip
+    }
+    assert whole == {trial(cell) for cell in grid.cells} - {first}
 
 
 def test_a_whole_grid_stays_whole(tmp_path: Path) -> None:
