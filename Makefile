@@ -45,7 +45,7 @@ ledger: $(INSTALLED) ## what the config is predicted to cost, and has cost: make
 diff: $(INSTALLED) ## which cells changed since an earlier run, and why: make diff RUN=folder
 	@$(BIN)/python -m infoconflict.diff "$(or $(RUN),$(error say which run, as in: make diff RUN=folder))"
 
-# Values reach Python through the environment, so that they may hold spaces and quotes. Killed at any time, it goes on.
+# Values reach Python through the environment, so that they may hold spaces and quotes. Killed, it goes on; see README on the lock.
 .PHONY: purify
 purify: export OUT ?= results/purified
 purify: $(INSTALLED) ## a stranger's model, checked and merged: MODEL=... BASE=... DATA=... [SUSPECT_TRIGGERS=...]
