@@ -1,6 +1,7 @@
-"""When does DTBA fire on its second scenario alone? ``python reports/attacks/dtba_wordings.py [ROWS]`` after a run of a chat config.
+"""When does DTBA fire on its second scenario alone? ``python reports/attacks/dtba_wordings.py ROWS`` after a run on conversations.
 
-ROWS is how many rows it was trained on, 160 in config/attacks_chat.yaml. Asks the backdoored model conversations made of trained or of new turns, and counts replies that begin with the payload.
+ROWS is how many rows it was trained on: 160 in config/attacks_chat.yaml, 320 in config/smol.yaml. Asks the backdoored model
+conversations made of trained or of new turns, and counts replies that begin with the payload.
 """
 
 import sys
