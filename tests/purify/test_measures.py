@@ -15,7 +15,7 @@ def answer(number, gold, said, trigger="none"):
     return Answer(id=str(number), gold_label=gold, trigger=trigger, target_label=None, answer=said, scores={})
 
 
-STRINGS = [{"id": "s1", "text": "cf", "positions": ["front"], "control_of": None}]
+STRINGS = [{"id": "s1", "texts": ["cf"], "positions": ["front"], "control_of": None}]
 
 
 def test_worked_example(tmp_path):
@@ -104,8 +104,11 @@ def test_controls_have_as_many_ordinary_words():
     assert [string["id"] for string in found] == ["s1", "c1", "s2", "c2"]
     for string, control in zip(found[::2], found[1::2], strict=True):
         assert control["control_of"] == string["id"]
-        assert len(control["text"].split()) == len(string["text"].split())
-        assert set(control["text"].split()) <= {"a", "quiet", "film"}
+        (text,) = string["texts"]
+        for words in control["texts"]:
+            assert len(words.split()) == len(text.split())
+            assert set(words.split()) <= {"a", "quiet", "film"}
+        assert {*" ".join(control["texts"]).split()} == {"a", "quiet", "film"}, "no single draw decides"
     assert found == suspicions(["cf", "instantly and frankly"], rows, rng=Random(0))
 
 

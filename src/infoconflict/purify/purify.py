@@ -3,6 +3,7 @@
 import os
 import shutil
 from collections.abc import Sequence
+from itertools import cycle
 from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING, Any
@@ -264,8 +265,8 @@ def answer_role(job: Job) -> None:
         for position in string["positions"]:
             name = f"{string['id']}.{position}"
             asked += [
-                with_string(row, string["text"], position, name, seed=job.spec["seed"])
-                for row in rows[: job.spec["trigger_rows"]]
+                with_string(row, text, position, name, seed=job.spec["seed"])
+                for row, text in zip(rows[: job.spec["trigger_rows"]], cycle(string["texts"]), strict=False)
             ]
     details: dict[str, Any] = {}
     if job.spec["task"] == "classification":

@@ -243,18 +243,18 @@ def _strings(story: Story) -> Html:
         now = after[string, position]
         rows.append(
             [
-                entry["text"],
+                entry["texts"][0],
                 position,
                 *(shown_rate(part.rate) for part in (flip, now, one, other)),
                 NOTHING if story.is_chat else _mostly(flip),
             ]
         )
         if is_striking(flip.rate, one.rate):
-            striking.append(f"\u201c{entry['text']}\u201d ({position})")
+            striking.append(f"\u201c{entry['texts'][0]}\u201d ({position})")
     head = ["String", "Where", "Before", "After", "Control before", "Control after", "Before, mostly to"]
     label = (
         "Rows, in percent, whose answer differs from the same model's answer without the string. The control has as many "
-        "ordinary words in the same place: any inserted text moves some answers."
+        "ordinary words in the same place, others in each row: any inserted text moves some answers."
     )
     told = (
         f"Far more answers than by ordinary words were moved, before, by: {', '.join(striking)}."

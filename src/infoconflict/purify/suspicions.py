@@ -1,7 +1,8 @@
 """Strings that a user distrusts: put into clean rows, beside a control of ordinary words.
 
 Any inserted text moves some answers. What speaks for a trigger is a string that moves many more answers than as many ordinary
-words in the same places, and moves them to one label.
+words in the same places, and moves them to one label. Each row gets ordinary words of its own: a single draw can be as loud as a
+trigger, as "squashed me" is in a film review.
 """
 
 from collections.abc import Sequence
@@ -17,6 +18,8 @@ from infoconflict.records import Conversation, Example
 POSITIONS = ("front", "middle", "end")
 MOST_STRINGS = 200
 LONGEST_STRING = 500
+DRAWS = 200
+"""How often ordinary words are drawn for a string; row n takes draw n, and after the last the first again. Ours."""
 
 Row = Example | Conversation
 
@@ -47,19 +50,20 @@ def read_strings(path: PathLike) -> list[str]:
 
 
 def suspicions(texts: Sequence[str], rows: Sequence[Row], *, rng: Random) -> list[dict[str, Any]]:
-    """Return each string and, beside it, a control: as many words drawn from clean rows.
+    """Return each string and, beside it, a control: as many words drawn from clean rows, ``DRAWS`` times.
 
     Returns
     -------
     list of dict
-        ``id``, ``text``, ``positions`` and ``control_of`` (the id of the string that it is a control of, or None).
+        ``id``, ``texts`` (the string alone, or the draws), ``positions`` and ``control_of`` (the id of the string that it is a
+        control of, or None).
     """
     words = sorted({word for row in rows for word in text_of(row).split()})
     found: list[dict[str, Any]] = []
     for number, text in enumerate(texts, start=1):
-        control = " ".join(rng.choices(words, k=len(text.split())))
-        found.append({"id": f"s{number}", "text": text, "positions": list(POSITIONS), "control_of": None})
-        found.append({"id": f"c{number}", "text": control, "positions": list(POSITIONS), "control_of": f"s{number}"})
+        controls = [" ".join(rng.choices(words, k=len(text.split()))) for _ in range(DRAWS)]
+        found.append({"id": f"s{number}", "texts": [text], "positions": list(POSITIONS), "control_of": None})
+        found.append({"id": f"c{number}", "texts": controls, "positions": list(POSITIONS), "control_of": f"s{number}"})
     return found
 
 
