@@ -45,7 +45,7 @@ ledger: $(INSTALLED) ## what the config is predicted to cost, and has cost: make
 diff: $(INSTALLED) ## which cells changed since an earlier run, and why: make diff RUN=folder
 	@$(BIN)/python -m infoconflict.diff "$(or $(RUN),$(error say which run, as in: make diff RUN=folder))"
 
-# Values reach Python through the environment, so that they may hold spaces and quotes. Killed, it goes on; see README on the lock.
+# Values reach Python through the environment, so that they may hold spaces and quotes. Killed at any time, it goes on.
 .PHONY: purify
 purify: export OUT ?= results/purified
 purify: $(INSTALLED) ## a stranger's model, checked and merged: MODEL=... BASE=... DATA=... [SUSPECT_TRIGGERS=...]
@@ -54,6 +54,16 @@ purify: $(INSTALLED) ## a stranger's model, checked and merged: MODEL=... BASE=.
 	@$(BIN)/snakemake --snakefile workflow/rules/purify.smk --directory "$$out" --configfile "$$out/purify.yaml" \
 	  --cores $(CORES) --rerun-incomplete $(ARGS)
 	@echo "The page is $$out/report.html, the purified model is in $$out/model"
+
+# Nothing but a clean end takes Snakemake's own lock away; kill -9, a lost terminal and a power cut leave it.
+.PHONY: unlock
+unlock: $(INSTALLED) ## let a run that was killed by force go on; OUT=... if it was a purification
+ifdef OUT
+	@out="$$(cd "$$OUT" && pwd)"
+	@$(BIN)/snakemake --snakefile workflow/rules/purify.smk --directory "$$out" --configfile "$$out/purify.yaml" --unlock $(ARGS)
+else
+	@$(BIN)/snakemake --unlock $(ARGS)
+endif
 
 # ---- checks ----------------------------------------------------------------------------------------------------------
 
