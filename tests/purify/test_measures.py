@@ -7,7 +7,7 @@ from infoconflict.errors import UserError
 from infoconflict.metrics import Rate
 from infoconflict.purify.measures import measure, write_csv
 from infoconflict.purify.report import is_striking, verdict
-from infoconflict.purify.suspicions import inserted, read_strings, suspicions, with_string
+from infoconflict.purify.suspicions import inserted, read_strings, rows_with, suspicions, with_string
 from infoconflict.records import Answer, Conversation, Example, Reply
 
 
@@ -110,6 +110,19 @@ def test_controls_have_as_many_ordinary_words():
             assert set(words.split()) <= {"a", "quiet", "film"}
         assert {*" ".join(control["texts"]).split()} == {"a", "quiet", "film"}, "no single draw decides"
     assert found == suspicions(["cf", "instantly and frankly"], rows, rng=Random(0))
+
+
+def test_each_row_gets_its_own_ordinary_words():
+    rows = [Example(id=str(n), instruction="?", text="film", label="a", gold_label="a") for n in range(3)]
+    control = {"id": "c1", "texts": ["one", "two"], "positions": ["front", "end"], "control_of": "s1"}
+    assert [(row.trigger, row.text) for row in rows_with(control, rows, seed=0)] == [
+        ("c1.front", "one film"),
+        ("c1.front", "two film"),
+        ("c1.front", "one film"),
+        ("c1.end", "film one"),
+        ("c1.end", "film two"),
+        ("c1.end", "film one"),
+    ]
 
 
 def test_strings_of_a_file(tmp_path):

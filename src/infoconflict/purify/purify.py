@@ -3,7 +3,6 @@
 import os
 import shutil
 from collections.abc import Sequence
-from itertools import cycle
 from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING, Any
@@ -21,7 +20,7 @@ from infoconflict.models.prepare import prepare_model
 from infoconflict.packages import PACKAGES
 from infoconflict.purify.inspection import Inspected, inspect, summary
 from infoconflict.purify.sources import folder_of
-from infoconflict.purify.suspicions import read_strings, suspicions, with_string
+from infoconflict.purify.suspicions import read_strings, rows_with, suspicions
 from infoconflict.records import Answer, Conversation, Example, Reply, read_rows
 
 if TYPE_CHECKING:
@@ -262,12 +261,7 @@ def answer_role(job: Job) -> None:
     strings = read_json(job.input.strings) if job.input.get("strings") else []
     asked: list[Any] = list(rows)
     for string in strings:
-        for position in string["positions"]:
-            name = f"{string['id']}.{position}"
-            asked += [
-                with_string(row, text, position, name, seed=job.spec["seed"])
-                for row, text in zip(rows[: job.spec["trigger_rows"]], cycle(string["texts"]), strict=False)
-            ]
+        asked += rows_with(string, rows[: job.spec["trigger_rows"]], seed=job.spec["seed"])
     details: dict[str, Any] = {}
     if job.spec["task"] == "classification":
         Answer.write(job.output.answers, _ask(job, model, tokenizer, asked, read_json(job.input.labels)["labels"]))

@@ -5,8 +5,9 @@ words in the same places, and moves them to one label. Each row gets ordinary wo
 trigger, as "squashed me" is in a film review.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from itertools import cycle
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -81,6 +82,15 @@ def inserted(text: str, string: str, position: str, rng: Random) -> str:
     words = text.split()
     at = rng.randint(1, len(words) - 1) if len(words) > 1 else len(words)
     return " ".join([*words[:at], string, *words[at:]])
+
+
+def rows_with(string: Mapping[str, Any], rows: Sequence[Row], *, seed: int) -> list[Row]:
+    """Return the rows with a string at each of its positions: ``len(positions) * len(rows)``, a text of its own for each row."""
+    return [
+        with_string(row, text, position, f"{string['id']}.{position}", seed=seed)
+        for position in string["positions"]
+        for row, text in zip(rows, cycle(string["texts"]), strict=False)
+    ]
 
 
 def with_string(row: Any, string: str, position: str, name: str, *, seed: int) -> Any:
