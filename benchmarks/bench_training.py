@@ -33,7 +33,7 @@ from common import (
     write_result,
 )
 
-from infoconflict.config import spec_of
+from infoconflict.entries import spec_of
 from infoconflict.errors import UserError
 from infoconflict.files import read_jsonl
 from infoconflict.records import Example

@@ -16,8 +16,10 @@ from typing import Any
 
 from infoconflict.attacks import load as load_attack
 from infoconflict.cards import versions
-from infoconflict.config import Config, read_config, spec_of
+from infoconflict.config.loading import read_config
+from infoconflict.config.schema import Config
 from infoconflict.data.prepare import prepare_dataset
+from infoconflict.entries import spec_of
 from infoconflict.errors import UserError
 from infoconflict.files import write_json
 from infoconflict.packages import package_named

@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from infoconflict.computed import REASON, computed_part, main
-from infoconflict.config import read_config
+from infoconflict.config.loading import read_config
 from infoconflict.errors import UserError
 from infoconflict.experiments.cells import direct_questions, own_points, role_merges
 from infoconflict.experiments.roles import ANSWERED

@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from infoconflict.attacks.chat import ChatAttack
-from infoconflict.config import load_config, read_config
-from infoconflict.config_yaml import read_yaml
+from infoconflict.config.loading import load_config, read_config
+from infoconflict.config.yaml_file import read_yaml
 from infoconflict.defenses.controls import CONTROLS, PER
 from infoconflict.errors import UserError
 from infoconflict.grid import Cell, Excluded, build_grid

@@ -12,8 +12,9 @@ import pytest
 from infoconflict.attacks import load
 from infoconflict.attacks.autopoison import AutoPoison
 from infoconflict.attacks.chat import OracleReply, OracleRequest, replies_by_id
-from infoconflict.config import load_config, spec_of
-from infoconflict.config_yaml import read_yaml
+from infoconflict.config.loading import load_config
+from infoconflict.config.yaml_file import read_yaml
+from infoconflict.entries import spec_of
 from infoconflict.errors import UserError
 from infoconflict.lineage import canonical
 from infoconflict.oracle import ask_for_training_set, ask_oracle

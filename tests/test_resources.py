@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from infoconflict.config import HubModel, LocalModel, PackagedModel, TinyModel
+from infoconflict.config.models import HubModel, LocalModel, PackagedModel, TinyModel
 from infoconflict.resources import (
     LARGEST_MB,
     LONGEST_MINUTES,

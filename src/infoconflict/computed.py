@@ -12,7 +12,8 @@ from typing import Any
 
 import yaml
 
-from infoconflict.config import Config, read_config
+from infoconflict.config.loading import read_config
+from infoconflict.config.schema import Config
 from infoconflict.errors import UserError
 from infoconflict.experiments.cells import curve_points, direct_questions, own_points, role_merges
 from infoconflict.experiments.roles import ANSWERED

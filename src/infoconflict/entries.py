@@ -33,3 +33,23 @@ def once(values: list[Any]) -> list[Any]:
 
 Count = Annotated[int, Field(ge=1)]
 Line = Annotated[str, AfterValidator(_line)]
+
+
+def spec_of(entry: BaseModel) -> dict[str, Any]:
+    """Return an entry as JSON values, defaults filled in, without the keys that cannot change a result."""
+    spec: dict[str, Any] = entry.model_dump(mode="json")
+    for name in getattr(entry, "not_science", ()):
+        spec.pop(name, None)
+    for name in type(entry).model_fields:
+        value = getattr(entry, name)
+        if isinstance(value, Entry):
+            spec[name] = spec_of(value)
+        elif isinstance(value, dict):
+            # Sections hold entries by id.
+            spec[name] |= {key: spec_of(part) for key, part in value.items() if isinstance(part, BaseModel)}
+        elif isinstance(value, list):
+            spec[name] = [
+                spec_of(part) if isinstance(part, BaseModel) else dumped
+                for part, dumped in zip(value, spec[name], strict=True)
+            ]
+    return spec

@@ -4,7 +4,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from infoconflict.attacks.base import Attack
-from infoconflict.config import Config, Skip
+from infoconflict.config.grid import Skip
+from infoconflict.config.schema import Config
 from infoconflict.defenses.controls import PER, ids_of, kind_of
 from infoconflict.errors import UserError
 

@@ -9,7 +9,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from infoconflict.config import ModelEntry
+from infoconflict.config.models import ModelEntry
 
 PACKAGED_PARAMETERS = {"smollm2_135m_instruct": 135e6}
 NAMED_PARAMETERS = {

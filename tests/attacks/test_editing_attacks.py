@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from infoconflict.attacks import METHODS, load
 from infoconflict.attacks.editing import layers_of_key
-from infoconflict.config import read_config
+from infoconflict.config.loading import read_config
 from infoconflict.poisoning import partial_test_set, triggered_test_set
 from infoconflict.records import Example
 

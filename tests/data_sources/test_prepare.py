@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from infoconflict.config import Dataset
+from infoconflict.config.datasets import Dataset
 from infoconflict.data.packaged import REVIEWS, parse_film_reviews
 from infoconflict.data.prepare import DEFAULT_TEST_SHARE, prepare_dataset
 from infoconflict.errors import UserError

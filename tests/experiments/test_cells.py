@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from infoconflict.config import load_config, read_config
-from infoconflict.config_yaml import read_yaml
+from infoconflict.config.loading import load_config, read_config
+from infoconflict.config.yaml_file import read_yaml
 from infoconflict.experiments.cells import (
     CurvePoint,
     DirectQuestions,

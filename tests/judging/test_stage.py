@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 
 from infoconflict.attacks.chat import Payload
-from infoconflict.config import Evaluation
+from infoconflict.config.evaluation import Evaluation
 from infoconflict.errors import UserError
 from infoconflict.files import read_json, write_jsonl
 from infoconflict.jobs import Job

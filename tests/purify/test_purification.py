@@ -10,7 +10,7 @@ import yaml
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from infoconflict.config import spec_of
+from infoconflict.entries import spec_of
 from infoconflict.errors import UserError
 from infoconflict.files import read_json, read_jsonl, sha256_of
 from infoconflict.purify import purify, report

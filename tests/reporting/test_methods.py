@@ -7,7 +7,8 @@ import pytest
 import yaml
 
 from infoconflict import attacks, defenses
-from infoconflict.config import load_config, spec_of
+from infoconflict.config.loading import load_config
+from infoconflict.entries import spec_of
 from infoconflict.reporting.methods import marked_up, method_cards, method_files, methods_section
 
 ROOT = Path(__file__).parents[2]

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from infoconflict.config import read_config
+from infoconflict.config.loading import read_config
 from infoconflict.grid import build_grid
 from tests.workflow.planning import forked_snakemake
 

@@ -14,8 +14,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_origin
 
-from infoconflict.config import Config, load_config, spec_of
-from infoconflict.config_yaml import read_yaml
+from infoconflict.config.loading import load_config
+from infoconflict.config.schema import Config
+from infoconflict.config.yaml_file import read_yaml
+from infoconflict.entries import spec_of
 
 SUSPECT = re.compile(r"results/backdoored/.+/change")
 """The weights that were handed to the defender; what made them is behind them."""

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from infoconflict.config import read_config
+from infoconflict.config.loading import read_config
 from infoconflict.defenses.controls import CONTROLS, PER
 from infoconflict.files import read_jsonl
 from infoconflict.grid import build_grid

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from infoconflict.config import read_config
+from infoconflict.config.loading import read_config
 from infoconflict.defenses import METHODS
 from infoconflict.grid import build_grid
 from infoconflict.records import Answer

@@ -3,7 +3,7 @@
 import pytest
 import yaml
 
-from infoconflict.config import read_config
+from infoconflict.config.loading import read_config
 from infoconflict.grid import build_grid
 from infoconflict.metrics import read_csv
 from infoconflict.reporting.paper_cells import FIGURES, TABLES, cells_of, roles_of

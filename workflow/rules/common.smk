@@ -6,7 +6,8 @@ from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
 
-from infoconflict.config import load_config, spec_of
+from infoconflict.config.loading import load_config
+from infoconflict.entries import spec_of
 from infoconflict.defenses.base import DecodingDefense, PromptDefense, WeightsDefense
 from infoconflict.defenses.controls import PER, entry_of, ids_of, kind_of
 from infoconflict.errors import UserError

@@ -7,7 +7,7 @@ from pathlib import Path
 from snakemake.exceptions import WorkflowError
 from snakemake.utils import min_version
 
-from infoconflict.config import spec_of
+from infoconflict.entries import spec_of
 from infoconflict.errors import UserError
 from infoconflict.lineage import canonical, code_closure
 from infoconflict.packages import PACKAGES

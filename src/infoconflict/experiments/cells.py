@@ -4,7 +4,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from infoconflict.attacks.base import planted_by_rows_alone
-from infoconflict.config import CleanShareCurve, Config, RoleSwap
+from infoconflict.config.experiments import CleanShareCurve, RoleSwap
+from infoconflict.config.schema import Config
 from infoconflict.experiments.roles import EXPERIMENTS, share_name
 from infoconflict.grid import Cell, Grid
 

@@ -12,7 +12,8 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import AfterValidator, Field, TypeAdapter, ValidationError, model_validator
 
-from infoconflict.config import ChooseT, InnerShare, MergeEntry, Seed
+from infoconflict.config.merges import ChooseT, MergeEntry
+from infoconflict.config.values import InnerShare, Seed
 from infoconflict.config_errors import problems_of, sentence, shown
 from infoconflict.entries import Count, Entry, Line
 from infoconflict.errors import UserError

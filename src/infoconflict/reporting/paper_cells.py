@@ -15,7 +15,7 @@ from infoconflict.reporting.published import (
 )
 
 if TYPE_CHECKING:
-    from infoconflict.config import Config
+    from infoconflict.config.schema import Config
     from infoconflict.grid import Cell
 
 TABLES = tuple(f"table_{number}" for number in range(1, 10))

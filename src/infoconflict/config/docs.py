@@ -9,7 +9,8 @@ from typing import Any
 
 from pydantic.json_schema import GenerateJsonSchema
 
-from infoconflict.config import ID_PATTERN, Config
+from infoconflict.config.loading import ID_PATTERN
+from infoconflict.config.schema import Config
 from infoconflict.errors import UserError
 from infoconflict.field_texts import field_texts
 from infoconflict.files import PathLike, write_text
