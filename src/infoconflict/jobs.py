@@ -1,13 +1,15 @@
 """What every workflow script shares: its log, its settings, its card, and errors that a user can read."""
 
 import contextlib
+import fcntl
 import json
 import os
+import platform
 import sys
 import traceback
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from infoconflict.cards import Card
 from infoconflict.errors import UserError
@@ -57,10 +59,14 @@ class Job:
 
 @contextlib.contextmanager
 def job(smk: Any) -> Iterator[Job]:
-    """Run the block as the job of a script: streams go to the log, user errors end it with their sentence alone."""
+    """Run the block as the job of a script: streams go to the log, user errors end it with their sentence alone.
+
+    It begins once no process of an earlier run is at work on the same outputs any more.
+    """
     log = Path(smk.log[0])
     log.parent.mkdir(parents=True, exist_ok=True)
     console = os.dup(2)
+    alone = _wait_for_earlier(log, smk.rule, console)
     with log.open("a", encoding="utf-8") as stream:
         # On the level of file descriptors, so that C libraries and child processes write to the log, too.
         os.dup2(stream.fileno(), 1)
@@ -79,3 +85,27 @@ def job(smk: Any) -> Iterator[Job]:
     finally:
         sys.stdout.flush()
         sys.stderr.flush()
+        alone.close()
+
+
+def _wait_for_earlier(log: Path, rule: str, console: int) -> IO[str]:
+    """Return the log with a lock on it, after any other holder has ended.
+
+    A Snakemake that is killed by force leaves its jobs behind, which go on beside those of the next run. A log belongs to one
+    job, and the system frees a lock when its process ends in whatever way; children do not inherit it.
+    """
+    stream = log.open("a", encoding="utf-8")
+    try:
+        fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        told = f"{rule}: a process of an earlier run, left behind when that was killed, is still at work on this"
+        os.write(
+            console, f"{told}; waiting for it. Its number is in {log}: end it to go on from what it kept.\n".encode()
+        )
+        fcntl.flock(stream, fcntl.LOCK_EX)
+    except OSError:
+        # A file system without locks.
+        pass
+    stream.write(f"Process {os.getpid()} on {platform.node()}\n")
+    stream.flush()
+    return stream
