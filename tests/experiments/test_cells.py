@@ -119,7 +119,7 @@ def test_the_papers_grid_stays_under_ten_thousand_jobs():
     assert len(config.seeds) * bound + experiments < 10_000
     assert {defense for *_, defense in cells} == {*config.grid.defenses}
     # Every table of the paper has its cells, also those that wait for a method.
-    paper = {"none", "editing", "wanda", "ft_full", "fine_pruning", "speculative", "nad", "beear", "conflict"}
+    paper = {"none", "editing", "wanda", "ft_full", "fine_pruning", "speculative", "nad", "beear"}
     for model in config.grid.models:
         for dataset, attack in [
             *(
@@ -129,7 +129,8 @@ def test_the_papers_grid_stays_under_ten_thousand_jobs():
             ),
             *(("chat_backdoor", attack) for attack in ("dtba", "autopoison", "vpi")),
         ]:
-            assert paper <= {cell[3] for cell in cells if cell[:3] == (model, dataset, attack)}
+            own = "conflict_rewritten" if dataset == "chat_backdoor" else "conflict"
+            assert paper | {own} <= {cell[3] for cell in cells if cell[:3] == (model, dataset, attack)}
         assert (model, "emotion", "adaptive_cba", "conflict") in cells
 
 
