@@ -3,7 +3,8 @@
 Hao et al. 2024, arXiv:2404.02406. The payload stands in the last answer, where scenario A came in an earlier turn of the
 user and the last turn is of scenario B; all other answers, also those of poisoned conversations, stay normal. A hit of the
 source needs a normal answer to scenario A, too; a conversation is asked with its earlier answers given here, so ``a_first``,
-scenario A in a single turn, shows whether a model fires there already.
+scenario A in a single turn, shows whether a model fires there already. The card of a cell's answers has the hits apart for
+A and B side by side and with a neutral turn between them (``payload_by_turns``).
 
 The source's 24,000 rows are 2,000 poisoned, 2,000 with one scenario and 20,000 clean: payload rows are 8.3 %. With M
 clean rows that mention no scenario (the others are left out, lest a key word without a payload teach the opposite),
