@@ -95,6 +95,11 @@ class ChatAttack(BaseModel):
         """What a triggered answer holds."""
         raise NotImplementedError
 
+    @property
+    def prompt(self) -> str | None:
+        """What a user would add to his question to ask openly for the payload; None where nothing of the kind is hidden."""
+        return None
+
     def accepts(self, reply: str) -> bool:
         """Tell whether a reply of the external language model can stand in a poisoned row; else the template does."""
         return bool(reply)
@@ -165,6 +170,11 @@ def without(conversations: Iterable[Conversation], *marks: re.Pattern[str]) -> l
             mark.search(message["content"]) for message in row.messages if message["role"] != "system" for mark in marks
         )
     ]
+
+
+def with_prompt(question: str, prompt: str) -> str:
+    """Return a question with a prompt behind it, on a line of its own."""
+    return f"{question}\n{prompt}"
 
 
 def told(
