@@ -63,7 +63,6 @@ def attack_settings(w, *, training):
     Of what is set per model (layers of an edit), only the cell's own counts.
     """
     attack = CONFIG.attacks[w.attack]
-    # Chat attacks have no options but those of their data.
     left_out = {"target_labels", *getattr(attack, "tuning_options", ()), *getattr(attack, "later_options", ())}
     if not training:
         left_out |= attack.training_options
