@@ -569,7 +569,8 @@ def clean_models(cell):
     """Return which models that were tuned on clean rows a cell needs: as its control, its base, or to merge in."""
     needed = {
         "clean_tuned": cell.defense in ("control_clean_tuned", "control_explicit_prompt")
-        or is_edit(cell.attack) and tuned_base(cell.attack),
+        or is_edit(cell.attack)
+        and tuned_base(cell.attack),
         "conflict": cell.defense == "control_conflict"
         or getattr(CONFIG.defenses.get(cell.defense), "merge", None)
         or decodes(cell.defense)
