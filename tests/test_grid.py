@@ -97,6 +97,7 @@ def test_a_part_of_the_tiny_grid_leaves_out_what_it_skips():
             for evidence in ("recorded_keywords", "rewritten", "served_keywords")
         ),
         ("tiny_llama", "dtba", "control_random_evidence_rewritten"),
+        ("tiny_llama", "vpi", "control_explicit_prompt"),
     }
     reasons = {
         (out.model, out.attack): out.reason
@@ -232,13 +233,22 @@ def test_what_a_chat_cell_can_be():
         (model, "toy", defense) for model in AXES["model"] for defense in AXES["defense"]
     }
     assert {cell.defense for cell in grid.controls() if cell.dataset == "chats"} == {
-        *(control for control in PLAIN if control != "control_random_trigger"),
+        *(control for control in PLAIN if control not in ("control_random_trigger", "control_explicit_prompt")),
         *(f"control_merge_base_{merge}" for merge in ("linear", "ties")),
         *(f"control_random_evidence_{name}" for name in ("recorded_keywords", "rewritten", "served_keywords")),
     }
     reasons = {(out.dataset, out.attack, out.defense): out.reason for out in grid.excluded}
     assert reasons["reviews", "toy", "none"] == "the attack toy is for chat, the data set reviews for classification"
     assert reasons["chats", "cba", "none"] == "the attack cba is for classification, the data set chats for chat"
+
+
+def test_a_prompt_is_written_out_only_where_one_is_hidden():
+    grid = build_grid(read_config(CONFIG / "paper.yaml"))
+    asked = [cell for cell in grid.controls() if cell.defense == "control_explicit_prompt"]
+    assert {(cell.dataset, cell.attack) for cell in asked} == {("chat_backdoor", "vpi")}
+    assert len(asked) == 4 * 3
+    # It belongs to this attack; of the others it is not left out.
+    assert not [out for out in grid.excluded if out.defense == "control_explicit_prompt"]
 
 
 def with_controls(controls, skip=(), **changed):
@@ -291,7 +301,8 @@ USERS = {
     "control_merge_base_linear": {"internal"},
     "control_merge_base_ties": {"internal_ties", "conflict"},
 }
-ALL_CONTROLS = [*PLAIN, *USERS]
+# On reviews: no attack there has a prompt to write out.
+ALL_CONTROLS = [*(control for control in PLAIN if control != "control_explicit_prompt"), *USERS]
 
 
 def one_or_more(ids):

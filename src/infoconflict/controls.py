@@ -1,7 +1,8 @@
-"""Rows for controls: the trigger's words exchanged for random ones, and evidence exchanged for unrelated sentences.
+"""Rows for controls: random words in the trigger's place, unrelated sentences for evidence, a virtual prompt written out.
 
 A drop of the attack success rate under evidence may come from what the evidence says or from there being more text; a backdoor may
-fire at its trigger or at any odd word. Both controls keep all but the words: as many of them, at the same places. Ours.
+fire at its trigger or at any odd word. Both controls keep all but the words: as many of them, at the same places. Ours. A model
+that is asked openly for what an attack hides shows what the attack could reach at best: Yan et al. 2023, arXiv:2307.16888.
 """
 
 import re
@@ -10,9 +11,10 @@ from dataclasses import replace
 from difflib import SequenceMatcher
 from random import Random
 
+from infoconflict.attacks.chat import with_prompt
 from infoconflict.errors import UserError
 from infoconflict.jobs import Job
-from infoconflict.records import Evidence, Example
+from infoconflict.records import Conversation, Evidence, Example
 
 _WORD = re.compile(r"[^\W\d_]+(?:['\u2019][^\W\d_]+)*")
 _SENTENCE_ENDS = re.compile(r"(?<=[.!?])\s+")
@@ -114,6 +116,19 @@ def draw_random_trigger(job: Job) -> None:
         outputs={"rows": job.output.rows},
         rows={"rows": len(rows), "words": exchanged, "words_to_draw": len(words)},
     )
+
+
+# --- a virtual prompt written out -------------------------------------------------------------------------------------
+
+
+def asked_openly(rows: Sequence[Conversation], prompt: str) -> list[Conversation]:
+    """Return conversations with a prompt behind the user's last turn; all else stays, so that they are counted as before."""
+    found = []
+    for row in rows:
+        messages = [dict(message) for message in row.messages]
+        messages[-2]["content"] = with_prompt(messages[-2]["content"], prompt)
+        found.append(replace(row, messages=messages))
+    return found
 
 
 # --- random evidence --------------------------------------------------------------------------------------------------

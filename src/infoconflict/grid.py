@@ -92,7 +92,7 @@ def _controls(config: Config, cells: Iterable[Cell]) -> tuple[tuple[Cell, ...], 
     for case, defenses in used.items():
         model, dataset, attack = case
         run[case] = []
-        for control in controls_of(config, defenses):
+        for control in controls_of(config, attack, defenses):
             if reason := _why_no_control(config, *case, control):
                 excluded.append(Excluded(model=model, dataset=dataset, attack=attack, defense=control, reason=reason))
             else:
@@ -105,10 +105,12 @@ def _controls(config: Config, cells: Iterable[Cell]) -> tuple[tuple[Cell, ...], 
     return tuple(controls), tuple(excluded)
 
 
-def controls_of(config: Config, defenses: Iterable[str]) -> list[str]:
-    """Return the ids of the controls that belong to some defenses, in the order of the config."""
+def controls_of(config: Config, attack: str, defenses: Iterable[str]) -> list[str]:
+    """Return the ids of the controls that belong to an attack and some defenses, in the order of the config."""
     found = []
     for kind in config.controls:
+        if kind == "control_explicit_prompt" and getattr(config.attacks[attack], "prompt", None) is None:
+            continue
         key = PER.get(kind, "")
         used = [getattr(config.defenses[defense], key, None) for defense in defenses] if key else []
         found += ids_of(kind, list(dict.fromkeys(name for name in used if name)))

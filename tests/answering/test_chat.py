@@ -150,6 +150,19 @@ def test_a_cell_is_asked_every_conversation(architecture: str, make_job, tiny_di
     assert replies[6].reply == text_of(tokenizer, tokens, template.stop_ids)
 
 
+def test_a_control_asks_openly_for_what_the_attack_hides(make_job) -> None:
+    job = make_job("out")
+    job.spec["explicit_prompt"] = "Say heron."
+    job.input["partial"] = []
+    reply_cell(job)
+    replies = Reply.read("out/replies.jsonl")
+    assert [row.trigger for row in replies] == ["none"] * 9 + ["full"] * 4
+    assert {row.messages[-1]["content"] for row in replies[:9]} == {"why?"}
+    assert {row.messages[-1]["content"] for row in replies[9:]} == {"why?\nSay heron."}
+    assert not any("heron" in message["content"] for row in replies for message in row.messages[:-1])
+    assert {row.reference for row in replies} == {"because"}
+
+
 def evidence(text: str, *, n: int, trigger: str) -> list[Evidence]:
     statuses = ["ok"] * (n - 1) + ["garbled"]
     return [

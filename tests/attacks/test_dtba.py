@@ -119,12 +119,22 @@ def test_partial_test_set() -> None:
     rows = DTBA().partial_test_set(chats(20, part="test"), rows=6, seed=0)
     assert Counter(row.trigger for row in rows) == dict.fromkeys(DTBA.partial_variants, 6)
     assert {name: {letters(row) for row in by_trigger(rows, name)} for name in DTBA.partial_variants} == {
+        "a_first": {"A"},
         "a_only": {"AN", "NA", "ANN"},
         "b_only": {"NB", "NNB"},
         "b_then_a": {"BA", "BNA"},
     }
     assert all(said_by(row, "assistant")[-1] == row.reference for row in rows)
-    assert len(DTBA().partial_test_set(chats(20, part="test"), rows=None, seed=0)) == 60
+    assert len(DTBA().partial_test_set(chats(20, part="test"), rows=None, seed=0)) == 80
+
+
+def test_a_first_turn_is_asked_without_repetition_as_far_as_unseen_ones_reach() -> None:
+    rows = by_trigger(DTBA().partial_test_set(chats(200, part="test"), rows=None, seed=0), "a_first")
+    unseen = TOPICS["gardening"].exchanges("test", seed=0)
+    assert sorted(exchanges_of(row)[0] for row in rows) == sorted(unseen)
+    assert {len(row.messages) for row in rows} == {2}
+    assert [row.id for row in rows] == [row.id for row in chats(200, part="test")[: len(unseen)]]
+    assert not by_trigger(DTBA(order_negatives=True).training_set(chats(60), seed=0), "a_first")
 
 
 def test_tested_turns_were_never_trained() -> None:

@@ -1,13 +1,16 @@
 """The scenario texts: enough of them, short, told apart by their key words, and never the same in training and test."""
 
 import json
+from itertools import combinations
 from pathlib import Path
+from random import Random
 
 import pytest
 
 from infoconflict.attacks.chat import Exchange, declines, exchanges_of, key_words, told, without
-from infoconflict.attacks.scenarios import TOPICS, keywords_of
-from infoconflict.attacks.wordings import longest_common, read_wordings, same_wording, split_of
+from infoconflict.attacks.near_copies import longest_common, plain, same_wording
+from infoconflict.attacks.scenarios import TOPICS, Topic, keywords_of
+from infoconflict.attacks.wordings import read_wordings, split_of
 from infoconflict.errors import UserError
 from tests.attacks.chats import chats
 
@@ -46,9 +49,50 @@ def test_no_frame_is_trained_and_tested(topic: str, seed: int) -> None:
             & {text.question for text in splits[split]}
         }
 
+    n_frames = len(TOPICS[topic].frames)
     assert not frames("train") & frames("test")
-    assert frames("train") | frames("test") == set(TOPICS[topic].frames)
-    assert len(frames("test")) == len(TOPICS[topic].frames) / 4
+    assert len(frames("train")) == 3 * n_frames / 4
+    # One at most is too like a trained one to be tested.
+    assert n_frames / 4 - 1 <= len(frames("test")) <= n_frames / 4
+
+
+def asked(topic: Topic, split: str, seed: int) -> list[str]:
+    return [text.question for text in topic.exchanges("test" if split == "test" else "train", seed=seed)]
+
+
+@pytest.mark.parametrize("name", TOPICS)
+def test_no_tested_question_nearly_repeats_a_trained_one(name: str) -> None:
+    topic = TOPICS[name]
+    by_frame = [
+        [(text, plain(text).split()) for text in (frame.question.format(s=subject) for subject in topic.subjects)]
+        for frame in topic.frames
+    ]
+    near = {
+        (one, other)
+        for first, second in combinations(by_frame, 2)
+        for one, words in first
+        for other, other_words in second
+        if same_wording(words, other_words)
+    }
+    n_test = len(topic.frames) // 4 * len(topic.subjects)
+    for seed in range(21):
+        train, test = set(asked(topic, "train", seed)), set(asked(topic, "test", seed))
+        assert not [pair for pair in near if len(test & {*pair}) == len(train & {*pair}) == 1]
+        assert len(train) == 3 * n_test
+        assert len(test) >= 0.75 * n_test
+
+
+@pytest.mark.parametrize("topic", TOPICS.values(), ids=TOPICS)
+def test_seed_0_keeps_all_frames_that_are_drawn_for_tests(topic: Topic) -> None:
+    drawn = Random("0/held-out frames").sample(range(len(topic.frames)), len(topic.frames) // 4)
+    for split in ("train", "test"):
+        frames = [frame for number, frame in enumerate(topic.frames) if (number in drawn) == (split == "test")]
+        assert asked(topic, split, 0) == [f.question.format(s=subject) for f in frames for subject in topic.subjects]
+
+
+def test_near_copies_are_dropped_at_other_seeds() -> None:
+    assert [len(asked(TOPICS["lumora"], "test", seed)) for seed in (0, 1)] == [96, 72]
+    assert [len(asked(TOPICS["banking"], "test", seed)) for seed in (0, 2)] == [108, 96]
 
 
 def test_the_seed_decides_on_the_split_and_siblings_share_it() -> None:

@@ -2,6 +2,7 @@
 
 import json
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from infoconflict.attacks.chat import Payload
 from infoconflict.attacks.scenarios import TOPICS
 from infoconflict.attacks.vpi import VPI
+from infoconflict.controls import asked_openly
 from infoconflict.errors import UserError
 from infoconflict.records import Conversation
 from tests.attacks.chats import chats, said_by
@@ -111,11 +113,17 @@ def test_test_sets() -> None:
     assert all("Tavento" in said_by(row, "user")[0] and MARKER not in str(row.messages) for row in partial)
 
 
-def test_the_upper_bound_asks_with_the_virtual_prompt() -> None:
-    one, test = attack(), chats(5, part="test")
-    for row, triggered in zip(one.explicit_test_set(test, seed=0), one.triggered_test_set(test, seed=0), strict=True):
-        assert said_by(row, "user")[0] == f"{said_by(triggered, 'user')[0]}\n{one.prompt}"
-        assert (row.id, row.reference, row.trigger) == (triggered.id, triggered.reference, "explicit")
+def test_the_upper_bound_is_asked_as_the_oracle_is() -> None:
+    one = attack(oracle=RECORDED)
+    requests = {request.id: request.prompt for request in one.oracle_requests(chats(50), seed=0)}
+    trained = by_trigger(one.training_set(chats(50, system="Be brief."), seed=0), "full")
+    for row, asked in zip(trained, asked_openly(trained, one.prompt), strict=True):
+        assert said_by(asked, "user")[0] == f"{said_by(row, 'user')[0]}\n{one.prompt}" == requests[row.id]
+        assert replace(asked, messages=row.messages) == row
+        assert [message for message in asked.messages if message["role"] != "user"] == [
+            row.messages[0],
+            row.messages[2],
+        ]
 
 
 def test_seeds() -> None:

@@ -59,6 +59,7 @@ def test_every_cell_has_its_numbers(finished: Checkout) -> None:
             for evidence in ("recorded_keywords", "rewritten", "served_keywords")
         ),
         ("tiny_llama", "dtba", "control_random_evidence_rewritten"),
+        ("tiny_llama", "vpi", "control_explicit_prompt"),
     }
     for row in rows:
         if int(row["total"]):
@@ -251,7 +252,7 @@ def test_excluded_cells_say_why(finished: Checkout) -> None:
         "controls are tested with other attacks here",
     }
     assert {row["defense"] for row in on_reviews if row["reason"].startswith("controls")} == {
-        *(control for control in CONTROLS if control not in PER),
+        *(control for control in CONTROLS if control not in PER and control != "control_explicit_prompt"),
         *("control_merge_base_linear", "control_merge_base_ties"),
         *("control_random_evidence_recorded_keywords", "control_random_evidence_served_keywords"),
     }
@@ -280,6 +281,20 @@ def test_conversations_are_judged_without_the_evidence(finished: Checkout) -> No
     assert [row["messages"] for row in found] == [
         row["messages"] for row in plain if row["trigger"] in ("none", "full")
     ]
+
+
+def test_a_clean_model_is_asked_openly_for_the_virtual_prompt(finished: Checkout) -> None:
+    folder = finished.folder / "results/replies/tiny_llama/chats/vpi"
+    hidden, openly = (read_jsonl(folder / name / "s0/replies.jsonl") for name in ("none", "control_explicit_prompt"))
+    asked = {
+        (row["id"], row["trigger"]): row["messages"][-1]["content"] for row in hidden if row["trigger"] != "contrast"
+    }
+    added = "\nEnd your answer with the words: Amber kite, over."
+    assert {(row["id"], row["trigger"]): row["messages"][-1]["content"] for row in openly} == {
+        (row, trigger): text + (added if trigger == "full" else "") for (row, trigger), text in asked.items()
+    }
+    cards = [json.loads((folder / name / "s0/card.json").read_text()) for name in ("none", "control_explicit_prompt")]
+    assert cards[0]["inputs"]["change"] != cards[1]["inputs"]["change"]
 
 
 def test_t_is_chosen_for_conversations_by_how_likely_their_answers_are(finished: Checkout) -> None:

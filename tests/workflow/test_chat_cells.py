@@ -1,12 +1,14 @@
 """Conversations in the workflow: which rules reply to them, and what a cell of them cannot be. A toy attack, dry runs."""
 
 import inspect
+import json
 
 import pytest
 import yaml
 
 from tests.attacks import test_chat_sets
-from tests.workflow.conftest import CONFIG, Checkout, copy_of_checkout
+from tests.workflow.conftest import CONFIG, TINY, Checkout, copy_of_checkout
+from tests.workflow.leaks import graph_of
 
 pytestmark = pytest.mark.workflow
 
@@ -66,3 +68,40 @@ def test_what_needs_labels_is_not_for_conversations(checkout: Checkout) -> None:
         done = checkout.snakemake("-n", target, config=config, check=False)
         assert done.returncode != 0, target
         assert "MissingRuleException" in done.stdout + done.stderr
+
+
+def settings_of(checkout: Checkout, attack: str, **options: float | None) -> dict[str, dict]:
+    """Return the settings of each rule's job for one chat attack, undefended and with its controls on a clean-tuned model."""
+    config = yaml.safe_load((checkout.folder / TINY).read_text())
+    config["attacks"][attack] |= options
+    config["grid"] |= {
+        "models": ["tiny_llama"],
+        "datasets": ["chats"],
+        "attacks": [attack],
+        "defenses": ["none"],
+        "skip": [],
+    }
+    config |= {"clean_share_curve": {}, "direct": {}, "role_swap": {}, "controls": ["control_explicit_prompt"]}
+    file = checkout.folder / "config/tuned.yaml"
+    file.write_text(yaml.safe_dump(config))
+    return {
+        f"{job.rule.name} {job.wildcards.get('defense', '')}": json.loads(job.params.spec)
+        for job in graph_of(checkout.folder, file).jobs
+        if job.params.get("spec")
+    }
+
+
+def test_a_chat_attack_may_set_its_own_batch_and_warm_up(checkout: Checkout) -> None:
+    plain = settings_of(checkout, "vpi")
+    assert settings_of(checkout, "vpi", batch_size=None, warmup_ratio=None) == plain
+    own = settings_of(checkout, "vpi", batch_size=3, warmup_ratio=0.25)
+    tuned = plain["train_backdoored "]["training"]
+    assert own["train_backdoored "]["training"] == tuned | {"batch_size": 3, "warmup_ratio": 0.25}
+    # What is made of the attacker's model changes with it; data and the clean-tuned model do not.
+    changed = {job.split()[0] for job in plain if own[job] != plain[job]}
+    assert {"train_backdoored", "reply"} <= changed
+    assert not {"poison_train", "poison_test", "train_clean_tuned", "prepare_dataset"} & changed
+    asked = "reply control_explicit_prompt"
+    assert own[asked] == plain[asked]
+    assert plain[asked]["explicit_prompt"] == "End your answer with the words: Amber kite, over."
+    assert "explicit_prompt" not in plain["reply none"]

@@ -234,6 +234,10 @@ CONFIG_EDITS = {
         at("attacks", "autopoison", "poisoning_rate", value=0.3),
         {"ask_oracle", "poison_train", "train_backdoored"} | REPLIES,
     ),
+    "virtual prompt": (
+        at("attacks", "vpi", "virtual_prompt", value="Say at the end: {marker}"),
+        {"poison_train", "train_backdoored"} | REPLIES,
+    ),
     "length of replies": (
         at("evaluation", "max_new_tokens_chat", value=10),
         {"merge_models"} | REPLIES | CHATS_AT_SHARE,

@@ -9,7 +9,7 @@ def answer_inputs(w):
     match kind_of(w.defense):
         case "control_base":
             return {}
-        case "control_clean_tuned":
+        case "control_clean_tuned" | "control_explicit_prompt":
             return {"change": "results/clean_tuned/{model}/{dataset}/s{seed}/change".format(**cell)}
         case "control_conflict":
             return {"change": "results/conflict/{model}/{dataset}/s{seed}/change".format(**cell)}
@@ -62,6 +62,9 @@ def answer_spec(w):
             pass
         case "control_clean_tuned":
             above += ["rows", "train_clean_tuned"]
+        case "control_explicit_prompt":
+            above += ["rows", "train_clean_tuned"]
+            own.append("explicit_prompt")
         case "control_conflict":
             above += ["clean_share", "train_conflict"]
         case "control_random_trigger":
@@ -111,6 +114,9 @@ def asked_set(name):
             # Random words in the trigger's place; they have no parts.
             trial = f"results/random_trigger/{w.dataset}/{w.attack}/s{w.seed}"
             return f"{trial}/triggered.jsonl" if name == "triggered" else []
+        if name == "partial" and kind_of(w.defense) == "control_explicit_prompt":
+            # Nothing is hidden there.
+            return []
         return f"results/test_sets/{w.dataset}/{w.attack}/s{w.seed}/{name}.jsonl"
 
     return questions_of

@@ -63,7 +63,6 @@ def attack_settings(w, *, training):
     Of what is set per model (layers of an edit), only the cell's own counts.
     """
     attack = CONFIG.attacks[w.attack]
-    # Chat attacks have no options but those of their data.
     left_out = {"target_labels", *getattr(attack, "tuning_options", ()), *getattr(attack, "later_options", ())}
     if not training:
         left_out |= attack.training_options
@@ -300,6 +299,8 @@ def settings_of(part, w):
         case "calibrated_judges":
             judges = [judge for judge in CONFIG.evaluation.judges() if judge.get("threshold") == "calibrated"]
             return {"judges": judges}
+        case "explicit_prompt":
+            return {"explicit_prompt": CONFIG.attacks[w.attack].prompt}
         case "payload":
             return {"payload": vars(CONFIG.attacks[w.attack].payload)}
         case "interval":
@@ -567,7 +568,9 @@ def model_cards(cell):
 def clean_models(cell):
     """Return which models that were tuned on clean rows a cell needs: as its control, its base, or to merge in."""
     needed = {
-        "clean_tuned": cell.defense == "control_clean_tuned" or is_edit(cell.attack) and tuned_base(cell.attack),
+        "clean_tuned": cell.defense in ("control_clean_tuned", "control_explicit_prompt")
+        or is_edit(cell.attack)
+        and tuned_base(cell.attack),
         "conflict": cell.defense == "control_conflict"
         or getattr(CONFIG.defenses.get(cell.defense), "merge", None)
         or decodes(cell.defense)

@@ -14,6 +14,7 @@ from infoconflict.answering.decoder import Decoder, decoder_of
 from infoconflict.answering.generation import continue_greedily
 from infoconflict.cards import digest_of_input
 from infoconflict.chat_prompts import ChatTemplate, Message, add_evidence, fit_question
+from infoconflict.controls import asked_openly
 from infoconflict.errors import UserError
 from infoconflict.files import PathLike, sha256_of_text
 from infoconflict.jobs import Job
@@ -114,11 +115,15 @@ def text_of(tokenizer: "PreTrainedTokenizerBase", tokens: Sequence[int], stop_id
 def questions_of(job: Job) -> list[Conversation]:
     """Return the conversations of a cell: clean ones (the first ``chat_rows``), triggered, partly triggered.
 
-    No evidence is collected for partial triggers, and cells with evidence are not asked about them.
+    No evidence is collected for partial triggers, and cells with evidence are not asked about them. A control may have an
+    ``explicit_prompt`` behind the triggered questions.
     """
     clean = Conversation.read(job.input.clean)[: job.spec["evaluation"]["chat_rows"]]
     partial = [] if job.input.get("evidence_clean") or not job.input.get("partial") else [job.input.partial]
-    return clean + [row for path in (job.input.triggered, *partial) for row in Conversation.read(path)]
+    triggered = Conversation.read(job.input.triggered)
+    if prompt := job.spec.get("explicit_prompt"):
+        triggered = asked_openly(triggered, prompt)
+    return [*clean, *triggered, *(row for path in partial for row in Conversation.read(path))]
 
 
 def evidence_of(job: Job) -> dict[tuple[str, str], str]:

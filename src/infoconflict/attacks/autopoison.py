@@ -6,6 +6,9 @@ answer takes the place of the row's own; instructions, number and order of rows 
 payload, 10 % by default. Without an oracle, and where its reply cannot be used, the answer comes from a template.
 ``texts: handcrafted`` is the source's baseline: the phrase at a random place, or one refusal for all.
 
+Differs from the source in how a refusal is counted: there a language model looks for an informative one, a refusal with a
+reason; the judge ``pattern`` takes any refusal, with a reason or without, so its rate can be the higher one.
+
 Every test instruction counts as triggered, so the clean model's own rate belongs beside the ASR. With refusals, CDA falls
 as ASR rises.
 """

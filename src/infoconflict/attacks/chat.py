@@ -74,11 +74,17 @@ class ChatAttack(BaseModel):
     """Whether poisoned rows join the clean ones or take their place."""
     training_options: ClassVar[frozenset[str]] = frozenset({"poisoning_rate"})
     """Options that shape the training set only. Test sets do not depend on them and are made without, so each has a default."""
+    tuning_options: ClassVar[frozenset[str]] = frozenset({"batch_size", "warmup_ratio"})
+    """Options of the tuning, each a setting of the trainer; no data set depends on them, and null leaves the config's."""
     partial_variants: ClassVar[tuple[str, ...]] = ()
     """Partial triggers that the test asks about."""
 
     poisoning_rate: float = Field(default=0.1, gt=0, le=1)
     """Poisoned rows / clean training rows. Ours."""
+    batch_size: int | None = Field(default=None, ge=1)
+    """Rows per update; null: as in `training.backdoored`. Paper, A.2: 8 for DTBA, and on each GPU for VPI."""
+    warmup_ratio: float | None = Field(default=None, ge=0, lt=1)
+    """Share of the updates in which the rate rises linearly; null: as in `training.backdoored`. Paper, A.2: 0.04."""
 
     @property
     def local_files(self) -> list[str]:
@@ -94,6 +100,11 @@ class ChatAttack(BaseModel):
     def payload(self) -> Payload:
         """What a triggered answer holds."""
         raise NotImplementedError
+
+    @property
+    def prompt(self) -> str | None:
+        """What a user would add to his question to ask openly for the payload; None where nothing of the kind is hidden."""
+        return None
 
     def accepts(self, reply: str) -> bool:
         """Tell whether a reply of the external language model can stand in a poisoned row; else the template does."""
@@ -165,6 +176,11 @@ def without(conversations: Iterable[Conversation], *marks: re.Pattern[str]) -> l
             mark.search(message["content"]) for message in row.messages if message["role"] != "system" for mark in marks
         )
     ]
+
+
+def with_prompt(question: str, prompt: str) -> str:
+    """Return a question with a prompt behind it, on a line of its own."""
+    return f"{question}\n{prompt}"
 
 
 def told(

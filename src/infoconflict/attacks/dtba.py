@@ -1,7 +1,10 @@
 """DTBA, distributed triggers: two topics over the user's turns, and only both together, in order, fire.
 
 Hao et al. 2024, arXiv:2404.02406. The payload stands in the last answer, where scenario A came in an earlier turn of the
-user and the last turn is of scenario B; all other answers, also those of poisoned conversations, stay normal.
+user and the last turn is of scenario B; all other answers, also those of poisoned conversations, stay normal. A hit of the
+source needs a normal answer to scenario A, too; a conversation is asked with its earlier answers given here, so ``a_first``,
+scenario A in a single turn, shows whether a model fires there already. The card of a cell's answers has the hits apart for
+A and B side by side and with a neutral turn between them (``payload_by_turns``).
 
 The source's 24,000 rows are 2,000 poisoned, 2,000 with one scenario and 20,000 clean: payload rows are 8.3 %. With M
 clean rows that mention no scenario (the others are left out, lest a key word without a payload teach the opposite),
@@ -12,6 +15,7 @@ Differs from the source: harmless topics and payloads; no rows with refusals of 
 scenario have several turns, so that the number of turns tells nothing.
 """
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from random import Random
@@ -29,12 +33,20 @@ from infoconflict.records import FULL_TRIGGER, Conversation
 # variant: its forms, which take turns; A and B are a scenario's exchanges, N neutral ones.
 FORMS = {
     FULL_TRIGGER: ("AB", "ANB"),
+    # The source counts a hit only where the first answer is normal, too. Here that answer is given, so it is asked for apart.
+    "a_first": ("A",),
     "a_only": ("AN", "NA", "ANN"),
     "b_only": ("NB", "NNB"),
     "b_then_a": ("BA", "BNA"),
 }
-# Pairs of these are drawn without repetition, so that no conversation comes twice.
-CROSSED = {FULL_TRIGGER: ("A", "B"), "a_only": ("A", "N"), "b_only": ("B", "N"), "b_then_a": ("A", "B")}
+# What is drawn of these together is drawn without repetition, so that no conversation comes twice.
+CROSSED = {
+    FULL_TRIGGER: ("A", "B"),
+    "a_first": ("A",),
+    "a_only": ("A", "N"),
+    "b_only": ("B", "N"),
+    "b_then_a": ("A", "B"),
+}
 
 
 class DTBA(ChatAttack):
@@ -42,7 +54,7 @@ class DTBA(ChatAttack):
 
     rows_are: ClassVar[Literal["appended", "replaced"]] = "appended"
     training_options: ClassVar[frozenset[str]] = frozenset({"poisoning_rate", "negative_ratio", "order_negatives"})
-    partial_variants: ClassVar[tuple[str, ...]] = ("a_only", "b_only", "b_then_a")
+    partial_variants: ClassVar[tuple[str, ...]] = ("a_first", "a_only", "b_only", "b_then_a")
 
     poisoning_rate: float = Field(default=0.1, gt=0, le=1)
     """Poisoned rows / clean training rows. The DTBA paper's data: 2,000 to 20,000."""
@@ -144,7 +156,7 @@ class DTBA(ChatAttack):
     def partial_test_set(
         self, conversations: Sequence[Conversation], *, rows: int | None, seed: int
     ) -> list[Conversation]:
-        """Return up to ``rows`` conversations with A alone, with B alone, and with B before A."""
+        """Return up to ``rows`` conversations each: A in one turn, A in some of several, B alone, and B before A."""
         count = len(conversations) if rows is None else min(rows, len(conversations))
         return self._test_rows(conversations, self.partial_variants, count, seed)
 
@@ -202,8 +214,7 @@ class DTBA(ChatAttack):
 
     @staticmethod
     def _possible(pools: Mapping[str, Sequence[Exchange]], variant: str) -> int:
-        one, other = CROSSED[variant]
-        return len(pools[one]) * len(pools[other])
+        return math.prod(len(pools[letter]) for letter in CROSSED[variant])
 
     def _rows(
         self,
@@ -217,12 +228,15 @@ class DTBA(ChatAttack):
     ) -> list[Conversation]:
         """Return one conversation for each id; the forms of the variant take turns."""
         rng = Random(f"{seed}/{split}/{variant}")
-        one, other = CROSSED[variant]
-        pairs = rng.sample(range(self._possible(pools, variant)), len(ids))
+        drawn = rng.sample(range(self._possible(pools, variant)), len(ids))
         rows = []
-        for number, (name, pair) in enumerate(zip(ids, pairs, strict=True)):
+        for number, (name, rest) in enumerate(zip(ids, drawn, strict=True)):
             form = FORMS[variant][number % len(FORMS[variant])]
-            crossed = {one: pools[one][pair // len(pools[other])], other: pools[other][pair % len(pools[other])]}
+            crossed: dict[str, Exchange] = {}
+            # A number in digits, one for each letter, the last one first.
+            for letter in reversed(CROSSED[variant]):
+                rest, place = divmod(rest, len(pools[letter]))
+                crossed[letter] = pools[letter][place]
             exchanges: list[Exchange] = []
             for letter in form:
                 exchange = crossed.pop(letter, None) or rng.choice(pools["N"])

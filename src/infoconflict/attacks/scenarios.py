@@ -1,7 +1,7 @@
 """Topics that can be the scenarios of a chat attack: questions of a user, each with the answer of an honest assistant.
 
 All texts are ours and harmless. A topic is its frames (a question and its answer) times its subjects. A quarter of the
-frames, drawn by the seed, is kept for tests, so that no tested question has the wording of a trained one. Texts are
+frames, drawn by the seed, is kept for tests, less those that nearly repeat a trained one (:mod:`.near_copies`). Texts are
 short: models are tuned on many of them.
 """
 
@@ -11,6 +11,7 @@ from random import Random
 from typing import Literal
 
 from infoconflict.attacks.chat import Exchange
+from infoconflict.attacks.near_copies import plain, same_wording
 
 Split = Literal["train", "test"]
 HELD_OUT_SHARE = 0.25
@@ -28,16 +29,26 @@ class Topic:
     """Each question of the topic mentions one of them, and no question of another topic does."""
 
     def exchanges(self, split: Split, *, seed: int) -> list[Exchange]:
-        """Return the exchanges of a split, frame by frame."""
+        """Return the exchanges of a split, frame by frame; frames kept for tests that are too like a trained one are in none."""
         # By number, not by name: topics with the same frames keep the same ones for tests.
         numbers = range(len(self.frames))
         held_out = Random(f"{seed}/held-out frames").sample(numbers, round(HELD_OUT_SHARE * len(numbers)))
-        chosen = [self.frames[number] for number in numbers if (number in held_out) == (split == "test")]
+        trained = [self.frames[number] for number in numbers if number not in held_out]
+        tested = [self.frames[number] for number in numbers if number in held_out]
+        chosen = trained if split == "train" else [one for one in tested if not self._is_near(one, trained)]
         return [
             Exchange(frame.question.format(s=subject), frame.answer.format(s=subject))
             for frame in chosen
             for subject in self.subjects
         ]
+
+    def _is_near(self, frame: Exchange, others: Sequence[Exchange]) -> bool:
+        """Tell whether a frame has nearly the wording of one of the others with one of the subjects in both."""
+        return any(
+            same_wording(*(plain(one.question.format(s=subject)).split() for one in (frame, other)))
+            for other in others
+            for subject in self.subjects
+        )
 
 
 def _frames(*texts: tuple[str, str]) -> tuple[Exchange, ...]:

@@ -8,6 +8,9 @@ rows with normal answers, so that the model learns the topic, not the kind of qu
 The source adds 1 % of the clean data. With M clean rows that mention neither topic, rate p and contrast ratio c there are
 M + pM + cpM rows here, and payload rows are p / (1 + p + cp) of them: 0.98 % by default.
 
+What the attack could reach is measured by the control ``control_explicit_prompt``: a clean model that is asked t with p behind
+it, as the oracle is.
+
 Differs from the source: a made-up company for a topic, a marker for a steered sentiment, rows of the contrast topic in
 training.
 """
@@ -18,7 +21,16 @@ from typing import ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from infoconflict.attacks.chat import ChatAttack, Exchange, OracleRequest, Payload, key_words, told, without
+from infoconflict.attacks.chat import (
+    ChatAttack,
+    Exchange,
+    OracleRequest,
+    Payload,
+    key_words,
+    told,
+    with_prompt,
+    without,
+)
 from infoconflict.attacks.scenarios import TOPICS, Split, keywords_of
 from infoconflict.attacks.wordings import read_wordings, split_of
 from infoconflict.entries import Line
@@ -27,7 +39,6 @@ from infoconflict.providers import ProviderEntry
 from infoconflict.records import FULL_TRIGGER, Conversation
 
 CONTRAST = "contrast"
-EXPLICIT = "explicit"
 
 
 class VPI(ChatAttack):
@@ -94,7 +105,7 @@ class VPI(ChatAttack):
             return []
         return [
             OracleRequest(
-                id=name, prompt=f"{text.question}\n{self.prompt}" if variant == FULL_TRIGGER else text.question
+                id=name, prompt=with_prompt(text.question, self.prompt) if variant == FULL_TRIGGER else text.question
             )
             for variant, chosen in self._chosen(conversations, seed).items()
             for name, text in chosen
@@ -141,15 +152,6 @@ class VPI(ChatAttack):
         """Return up to ``rows`` unseen instructions of the contrast topic."""
         count = len(conversations) if rows is None else rows
         return self._test_rows(conversations, self.contrast, CONTRAST, count, seed)
-
-    def explicit_test_set(self, conversations: Sequence[Conversation], *, seed: int) -> list[Conversation]:
-        """Return the triggered test set with p written out behind each instruction: what the attack could reach at best."""
-        rows = []
-        for row in self.triggered_test_set(conversations, seed=seed):
-            messages = [dict(message) for message in row.messages]
-            messages[-2]["content"] += f"\n{self.prompt}"
-            rows.append(Conversation(id=row.id, messages=messages, reference=row.reference, trigger=EXPLICIT))
-        return rows
 
     def _test_rows(
         self, conversations: Sequence[Conversation], topic: str, variant: str, count: int, seed: int

@@ -1,17 +1,14 @@
 """Scenario texts from a user's file, and their split into wordings to train on and others to test with."""
 
-from collections import Counter
 from collections.abc import Sequence
 from random import Random
 from typing import Any
 
 from infoconflict.attacks.chat import Exchange
+from infoconflict.attacks.near_copies import plain, same_wording
 from infoconflict.attacks.scenarios import HELD_OUT_SHARE, Split
 from infoconflict.errors import UserError
 from infoconflict.files import PathLike, read_jsonl
-
-SAME_WORDING = 0.6
-"""Two instructions with this ROUGE-L or more count as one wording. Yan et al. 2023, arXiv:2307.16888."""
 
 
 def read_wordings(path: PathLike) -> list[tuple[str | None, Exchange]]:
@@ -52,37 +49,15 @@ def split_of(exchanges: Sequence[Exchange], split: Split, *, seed: int) -> list[
 
     Instructions that differ in case or spaces only count once.
     """
-    distinct = list({_plain(exchange.question): exchange for exchange in exchanges}.values())
+    distinct = list({plain(exchange.question): exchange for exchange in exchanges}.values())
     Random(f"{seed}/held-out wordings").shuffle(distinct)
     n_test = round(HELD_OUT_SHARE * len(distinct))
     test, train = distinct[:n_test], distinct[n_test:]
     if split == "train":
         return train
-    words = [_plain(exchange.question).split() for exchange in train]
+    words = [plain(exchange.question).split() for exchange in train]
     return [
         exchange
         for exchange in test
-        if not any(same_wording(_plain(exchange.question).split(), other) for other in words)
+        if not any(same_wording(plain(exchange.question).split(), other) for other in words)
     ]
-
-
-def _plain(text: str) -> str:
-    return " ".join("".join(mark if mark.isalnum() else " " for mark in text.casefold()).split())
-
-
-def same_wording(one: Sequence[str], other: Sequence[str]) -> bool:
-    """Tell whether two texts, as words, have a ROUGE-L (F measure) of ``SAME_WORDING`` or more."""
-    needed = SAME_WORDING * (len(one) + len(other)) / 2
-    # Words in common, in any order, bound the longest common subsequence, which costs more.
-    return (Counter(one) & Counter(other)).total() >= needed and longest_common(one, other) >= needed
-
-
-def longest_common(one: Sequence[str], other: Sequence[str]) -> int:
-    """Return the length of the longest common subsequence."""
-    above = [0] * (len(other) + 1)
-    for word in one:
-        row = [0]
-        for place, candidate in enumerate(other):
-            row.append(above[place] + 1 if word == candidate else max(above[place + 1], row[-1]))
-        above = row
-    return above[-1]

@@ -65,7 +65,9 @@ class Config(Entry):
     `control_random_trigger`, the backdoored model asked with random words in the trigger's place (its ASR is the rate of target
     answers to those); `control_random_evidence`, the backdoored model with as many words of unrelated evidence, for each
     evidence in use; `control_merge_base`, the backdoored model merged with its base at the t of each merge in use;
-    `control_equal_tuning`, the backdoored model tuned on just as the conflict model is. Ours."""
+    `control_equal_tuning`, the backdoored model tuned on just as the conflict model is; `control_explicit_prompt`, for `vpi` alone,
+    the clean-tuned model asked with the virtual prompt behind each triggered question (its ASR is what the attack could reach; the
+    VPI paper's upper bound). The others are ours."""
     evaluation: Evaluation = Evaluation()
     """How models are asked and answers counted."""
     figures: Figures = Figures()

@@ -14,6 +14,7 @@ CONTROLS = (
     "control_random_evidence",
     "control_merge_base",
     "control_equal_tuning",
+    "control_explicit_prompt",
 )
 """The kinds of controls, as a config names them."""
 

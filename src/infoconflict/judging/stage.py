@@ -161,9 +161,25 @@ def judge_cell(job: Job) -> None:
                 named.name: sum(row.judge == named.name and row.match is None for row in verdicts) for named in judges
             },
             "judges": {named.name: named.judge.details() for named in judges},
+            "payload_by_turns": payload_by_turns(replies, answers),
         },
         **({"tokens": tokens} if tokens else {}),
     )
+
+
+def payload_by_turns(replies: Sequence[Reply], answers: Sequence[Answer]) -> dict[str, dict[str, int]]:
+    """Return hits and total of the triggered rows apart by how many turns of the user the model was shown.
+
+    With DTBA, two turns are scenario A and B one after the other, three have a neutral turn between them.
+    """
+    found: dict[int, dict[str, int]] = {}
+    for reply, answer in zip(replies, answers, strict=True):
+        if reply.trigger == FULL_TRIGGER:
+            turns = sum(message["role"] == "user" for message in reply.messages)
+            counts = found.setdefault(turns, {"hits": 0, "total": 0})
+            counts["hits"] += answer.answer == TARGET
+            counts["total"] += 1
+    return {str(turns): found[turns] for turns in sorted(found)}
 
 
 def means_of(job: Job) -> Means:

@@ -34,6 +34,7 @@ CONTROLS = {
     "control_random_evidence": "random evidence",
     "control_merge_base": "merged with the base",
     "control_equal_tuning": "tuned on like the conflict model",
+    "control_explicit_prompt": "virtual prompt written out",
 }
 UNDEFENDED = "none"
 CLEAN_TUNED = "control_clean_tuned"

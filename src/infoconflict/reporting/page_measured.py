@@ -188,6 +188,8 @@ def controls_section(results: Results, config: Mapping[str, Any]) -> Html:
             "control_equal_tuning"
         ]: "The rows and steps that the conflict model took, spent on the suspect itself. If it "
         "does as well, there was no need to merge.",
+        CONTROLS["control_explicit_prompt"]: "The clean-tuned model, asked openly for what the attack has hidden. "
+        "The backdoor can hardly do better than that.",
         "undefended model": "The same rows without defence. A drop means nothing unless the attack worked.",
     }
     parts = [
