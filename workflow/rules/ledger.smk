@@ -148,7 +148,7 @@ def planned_jobs(cards):
 
 def ledger_cards():
     """Return the cards of the whole config, with those of models that only a local server holds."""
-    cards = [*all_cards(), *experiment_cards()]
+    cards = [*all_cards(), *experiment_cards(), "results/metrics/card.json"]
     jobs = planned_jobs(cards)
     served = [server_of(job.stage, job.cell) for job in jobs]
     if any(job.stage in JUDGING for job in jobs):
@@ -164,7 +164,7 @@ def without_card(planned):
     if any(job.stage in JUDGING for job in planned) and embedding_files()["package"]:
         packages.add(Path(embedding_files()["package"]).name)
     figures = {(cell.model, cell.dataset, cell.attack) for cell in CELLS}
-    once = ["list_excluded", "metrics", "tables", "report", "all", *experiment_metrics()]
+    once = ["list_excluded", "tables", "report", "all", *experiment_metrics()]
     return len(packages) + len(figures) + len(once)
 
 
