@@ -115,7 +115,9 @@ def compare(old: Run, new: Run) -> Difference:
     """Return which cells differ between two runs, and why."""
     before, after = old.cells(), new.cells()
     chain = _Chain(old, new)
-    same, other, recounted = [], [], []
+    same: list[str] = []
+    other: list[str] = []
+    recounted: list[str] = []
     for name in sorted(before.keys() & after.keys()):
         first, second = old.cards[before[name]], new.cards[after[name]]
         if first["outputs"]["answers"] != second["outputs"]["answers"]:
