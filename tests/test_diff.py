@@ -149,8 +149,83 @@ def test_said_with_rates(tmp_path):
     ]
 
 
+def counted(asr, *, ftr="0.5"):
+    """Rows of one cell in cells.csv, by rates as they stand there."""
+    return [f"m,d,a,none,0,{metric},1,2,{rate},0,1\n" for metric, rate in (("asr", asr), ("ftr", ftr))]
+
+
+def counting(code="counted so", **changes):
+    return {"metrics": card("metrics", {}, {}, {"cells": "x"}, **{"interval": 0.95} | changes) | {"code": code}}
+
+
+def test_the_same_answers_counted_otherwise(tmp_path):
+    old = write(tmp_path / "old", chain() | counting(), counted("0.9"))
+    new = write(tmp_path / "new", chain() | counting("otherwise"), counted("0.8"))
+    found = compare(old, new)
+    cause = Cause(kind="code", stage="metrics", what="counted so → otherwise")
+    assert found.changed == {"m/d/a/none/s0": (cause,)}
+    assert found.same == ["m/d/a/conflict/s0"]
+    lines = list(report_lines(found, old, new))
+    assert lines[0] == "1 of 2 cells in both runs changed; 1 the same, 0 new, 0 gone."
+    assert lines[-1] == "    m/d/a/none/s0  ASR 90.0 → 80.0 %"
+
+
+def test_other_code_of_the_metrics_with_the_same_rates_is_no_change(tmp_path):
+    old = write(tmp_path / "old", chain() | counting(), counted("0.9"))
+    new = write(tmp_path / "new", chain() | counting("otherwise", interval=0.9), counted("0.9"))
+    assert compare(old, new).changed == {}
+
+
+def test_any_metric_counts_and_one_without_rows(tmp_path):
+    old = write(tmp_path / "old", chain() | counting(), counted("0.9"))
+    new = write(tmp_path / "new", chain() | counting(interval=0.9), counted("0.9", ftr=""))
+    lines = list(report_lines(compare(old, new), old, new))
+    assert lines[2:] == [
+        "1 cell, because of",
+        "  settings of metrics: interval 0.95 → 0.9",
+        "    m/d/a/none/s0  ASR 90.0 → 90.0 %, ftr 50.0 → none %",
+    ]
+    # A metric that only one run has is no other number.
+    fewer = write(tmp_path / "fewer", chain() | counting(), counted("0.9")[:1])
+    assert compare(old, fewer).changed == {}
+
+
+def test_other_answers_may_also_be_counted_otherwise(tmp_path):
+    after = chain() | counting("otherwise")
+    after["none"]["outputs"]["answers"] = "n2"
+    old = write(tmp_path / "old", chain() | counting(), counted("0.9"))
+    new = write(tmp_path / "new", after, counted("0.8"))
+    assert {cause.kind for cause in compare(old, new).changed["m/d/a/none/s0"]} == {"unknown", "code"}
+    # Not where the same answers of another cell are counted alike.
+    alike = [row.replace("none", "conflict") for row in counted("0.3")]
+    old = write(tmp_path / "old", chain() | counting(), counted("0.9") + alike)
+    new = write(tmp_path / "new", after, counted("0.8") + alike)
+    assert {cause.kind for cause in compare(old, new).changed["m/d/a/none/s0"]} == {"unknown"}
+
+
+def test_other_rates_without_a_reason_in_the_cards(tmp_path):
+    old = write(tmp_path / "old", chain() | counting(), counted("0.9"))
+    same = write(tmp_path / "same", chain() | counting(), counted("0.8"))
+    (causes,) = compare(old, same).changed.values()
+    assert [str(cause) for cause in causes] == [
+        "unknown of metrics: the same answers, settings and code gave other rates"
+    ]
+    early = write(tmp_path / "early", chain(), counted("0.8"))
+    (causes,) = compare(early, old).changed.values()
+    assert [str(cause) for cause in causes] == [
+        "missing cards of metrics: the same answers gave other rates, and the metrics of the earlier run left no card"
+    ]
+
+
+def test_runs_without_rates_say_so(tmp_path):
+    old = write(tmp_path / "old", chain(), counted("0.9"))
+    new = write(tmp_path / "new", chain())
+    said = list(report_lines(compare(old, new), old, new))
+    assert said[1:] == ["Answers alone were compared: the runs have no rates of the same cells in metrics/cells.csv."]
+
+
 def test_the_program(tmp_path, capsys):
-    write(tmp_path / "old", chain())
+    write(tmp_path / "old", chain(), counted("0.9"))
     assert main([str(tmp_path / "old"), str(tmp_path / "old" / "results")]) == 0
     assert capsys.readouterr().out == "0 of 2 cells in both runs changed; 2 the same, 0 new, 0 gone.\n"
     assert main([str(tmp_path / "nothing"), str(tmp_path / "old")]) == 2

@@ -1,18 +1,25 @@
 """Predicted against spent: by hand, and as laws."""
 
+from pathlib import Path
+
 import pytest
 
+from infoconflict.config.loading import read_config
 from infoconflict.ledger import (
     CHANGE_SHARE,
+    HUB_ROWS,
     LIMIT_OVER_TUNING,
     LIMIT_OVER_TYPICAL,
     SMALL_FILES_BYTES,
+    TYPICAL_ROWS,
     Planned,
     build_ledger,
     ledger_text,
     need_of,
+    rows_of,
 )
 
+CONFIGS = Path(__file__).parents[1] / "config"
 CELL = {"model": "m", "dataset": "d", "attack": "a", "seed": 0}
 
 
@@ -95,3 +102,31 @@ def test_text():
     assert lines[5].split()[:3] == ["all", "2", "0"]
     assert len({len(line) for line in lines[:6]}) == 1
     assert "GPU hours" in lines[7]
+    assert "dry run" not in "".join(lines)
+    assert "A dry run counts 5 jobs" in ledger_text(build_ledger(planned, without_card=3))
+
+
+@pytest.mark.parametrize(
+    ("dataset", "train", "test"),
+    # One tested on its validation split, one as it is, one file of which 200 rows are tested on.
+    [("sst2", 67_349, 872), ("emotion", 16_000, 2_000), ("chat_backdoor", 9_800, 200)],
+)
+def test_rows_of_the_hub(dataset, train, test):
+    entry = read_config(CONFIGS / "paper.yaml").datasets[dataset]
+    assert (rows_of(entry, "train"), rows_of(entry, "test")) == (train, test)
+
+
+def test_rows_that_a_config_states_come_first():
+    entry = read_config(CONFIGS / "paper.yaml").datasets["emotion"]
+    fewer = entry.model_copy(update={"train_rows": 300, "test_rows": 50})
+    assert (rows_of(fewer, "train"), rows_of(fewer, "test")) == (300, 50)
+    # A share of the training split, where that is the only one.
+    shared = entry.model_copy(update={"splits": entry.splits.model_copy(update={"test": None})})
+    assert (rows_of(shared, "train"), rows_of(shared, "test")) == (12_800, 3_200)
+    other = entry.model_copy(update={"repo": "some/other"})
+    assert (rows_of(other, "train"), rows_of(other, "test")) == (TYPICAL_ROWS["train"], TYPICAL_ROWS["test"])
+
+
+def test_the_presets_have_no_set_of_the_hub_with_an_unknown_size():
+    datasets = [entry for file in CONFIGS.glob("*.yaml") for entry in read_config(file).datasets.values()]
+    assert {(entry.repo, entry.subset) for entry in datasets if entry.source == "hub"} <= HUB_ROWS.keys()

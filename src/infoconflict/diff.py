@@ -1,8 +1,9 @@
 """Which cells changed between two runs, and because of what: ``python -m infoconflict.diff OLD NEW``.
 
-The cards of both runs are compared up the chain. A cell changed if its answers have another digest; its causes are the
-settings, code, versions, files or devices that differ in its own card or in one above it. What differs without changing
-the answers is not reported.
+The cards of both runs are compared up the chain. A cell changed if its answers have another digest, or if the same answers
+are counted in another way and give other rates. Its causes are the settings, code, versions, files or devices that differ in
+its own card or in one above it; for the same answers, those of the card of the metrics. What differs without changing answers
+or rates is not reported.
 """
 
 import argparse
@@ -19,7 +20,9 @@ from infoconflict.metrics import cell_name, read_csv
 
 CardKey = tuple[str, str]
 """Stage, and the cell as :func:`infoconflict.metrics.cell_name` writes it."""
-_METRICS = ("asr", "cda")
+COUNTING: CardKey = ("metrics", "")
+"""The card of all metrics together: how answers became rates."""
+_ALWAYS_SHOWN = ("asr", "cda")
 _WHY = {
     "params": "settings",
     "code": "code",
@@ -47,10 +50,10 @@ class Cause:
 
 @dataclass(frozen=True)
 class Run:
-    """The cards of one run, by stage and cell, with who wrote each digest; rates by cell and metric."""
+    """The cards of one run, by stage and cell, with who wrote each digest; rates by cell and metric, None where no row counts."""
 
     cards: dict[CardKey, Mapping[str, Any]]
-    rates: dict[str, dict[str, float]] = field(default_factory=dict)
+    rates: dict[str, dict[str, float | None]] = field(default_factory=dict)
 
     def cells(self) -> dict[str, CardKey]:
         """Return the cells with answers, each with the card of its answers."""
@@ -71,7 +74,7 @@ class Run:
 
 @dataclass(frozen=True, kw_only=True)
 class Difference:
-    """The cells of two runs: changed ones with their causes, and the names of the others."""
+    """The cells of two runs: those with other answers or other rates, with their causes, and the names of the others."""
 
     changed: dict[str, tuple[Cause, ...]]
     same: list[str]
@@ -97,11 +100,11 @@ def read_run(folder: PathLike) -> Run:
         raise UserError(
             f"{folder}: holds no card (card.json); name the results folder of a run, or the folder above it"
         )
-    rates: dict[str, dict[str, float]] = defaultdict(dict)
+    rates: dict[str, dict[str, float | None]] = defaultdict(dict)
     cells = root / "metrics" / "cells.csv"
     for row in read_csv(cells) if cells.exists() else []:
-        if row["metric"] in _METRICS and row["rate"]:
-            rates[cell_name({name: row[name] for name in _CELL})][row["metric"]] = float(row["rate"])
+        name = cell_name({name: row[name] for name in _CELL})
+        rates[name][row["metric"]] = float(row["rate"]) if row["rate"] else None
     return Run(cards, dict(rates))
 
 
@@ -112,14 +115,29 @@ def compare(old: Run, new: Run) -> Difference:
     """Return which cells differ between two runs, and why."""
     before, after = old.cells(), new.cells()
     chain = _Chain(old, new)
-    changed, same = {}, []
+    same: list[str] = []
+    other: list[str] = []
+    recounted: list[str] = []
     for name in sorted(before.keys() & after.keys()):
         first, second = old.cards[before[name]], new.cards[after[name]]
-        if first["outputs"]["answers"] == second["outputs"]["answers"]:
-            same.append(name)
+        if first["outputs"]["answers"] != second["outputs"]["answers"]:
+            other.append(name)
         else:
-            changed[name] = chain.causes(before[name], after[name])
+            (recounted if other_rates(name, old, new) else same).append(name)
+    changed = {name: chain.causes(before[name], after[name]) for name in other}
+    changed |= {name: chain.recounted() for name in recounted}
+    # Rates of other answers may differ for the counting, too, unless all the same answers are counted alike.
+    if recounted or not any(name in old.rates and name in new.rates for name in same):
+        for name in filter(lambda name: other_rates(name, old, new), other):
+            changed[name] = tuple(sorted({*changed[name], *chain.counting()}))
+    changed = dict(sorted(changed.items()))
     return Difference(changed=changed, same=same, new=sorted(after.keys() - before), gone=sorted(before.keys() - after))
+
+
+def other_rates(name: str, old: Run, new: Run) -> list[str]:
+    """Return which metrics of a cell both runs have, with another rate; a metric that is new says nothing about the others."""
+    before, after = old.rates.get(name, {}), new.rates.get(name, {})
+    return [metric for metric in before if metric in after and before[metric] != after[metric]]
 
 
 class _Chain:
@@ -139,6 +157,22 @@ class _Chain:
                 found = {Cause(kind="unknown", stage=after[0], what=what)}
             self.known[before, after] = tuple(sorted(found))
         return self.known[before, after]
+
+    def recounted(self) -> tuple[Cause, ...]:
+        """Return why the same answers have other rates, as far as the cards of the metrics tell."""
+        lacking = [which for which, run in (("earlier", self.old), ("later", self.new)) if COUNTING not in run.cards]
+        if lacking:
+            what = f"the same answers gave other rates, and the metrics of the {' and of the '.join(lacking)} run left no card"
+            return (Cause(kind="missing", stage=COUNTING[0], what=what),)
+        what = "the same answers, settings and code gave other rates"
+        return self.counting() or (Cause(kind="unknown", stage=COUNTING[0], what=what),)
+
+    def counting(self) -> tuple[Cause, ...]:
+        """Return the differences of how both runs count; none where a card is lacking."""
+        if COUNTING not in self.old.cards or COUNTING not in self.new.cards:
+            return ()
+        # Machines are left out: rates are counts.
+        return tuple(sorted(cause for cause in self._own(COUNTING, COUNTING) if cause.kind != "machine"))
 
     def _own(self, before: CardKey, after: CardKey) -> Iterator[Cause]:
         old, new = self.old.cards[before], self.new.cards[after]
@@ -216,6 +250,8 @@ def report_lines(found: Difference, old: Run, new: Run, *, most: int = 12) -> It
     """
     counts = f"{len(found.same)} the same, {len(found.new)} new, {len(found.gone)} gone"
     yield f"{len(found.changed)} of {len(found.changed) + len(found.same)} cells in both runs changed; {counts}."
+    if found.same and not (old.rates.keys() & new.rates.keys()):
+        yield "Answers alone were compared: the runs have no rates of the same cells in metrics/cells.csv."
     by_causes: dict[tuple[Cause, ...], list[str]] = defaultdict(list)
     for name, causes in found.changed.items():
         by_causes[causes].append(name)
@@ -240,12 +276,18 @@ def _listed(lines: Iterable[str], total: int, most: int) -> Iterator[str]:
 
 
 def _rates(name: str, old: Run, new: Run) -> str:
-    texts = []
-    for metric in _METRICS:
-        before, after = (run.rates.get(name, {}).get(metric) for run in (old, new))
-        if before is not None and after is not None:
-            texts.append(f"{metric.upper()} {100 * before:.1f} → {100 * after:.1f} %")
+    before, after = old.rates.get(name, {}), new.rates.get(name, {})
+    shown = dict.fromkeys((*_ALWAYS_SHOWN, *other_rates(name, old, new)))
+    texts = [
+        f"{metric.upper() if metric in _ALWAYS_SHOWN else metric} {_percent(before[metric])} → {_percent(after[metric])} %"
+        for metric in shown
+        if metric in before and metric in after
+    ]
     return f"  {', '.join(texts)}" if texts else ""
+
+
+def _percent(rate: float | None) -> str:
+    return "none" if rate is None else f"{100 * rate:.1f}"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

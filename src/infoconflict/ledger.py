@@ -8,8 +8,10 @@ import statistics
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
+from infoconflict.config.datasets import DatasetEntry
+from infoconflict.data.splits import share_of
 from infoconflict.metrics import cell_name
 from infoconflict.resources import BYTES_PER_WEIGHT, NEEDS, minutes_of
 
@@ -24,10 +26,25 @@ SMALL_FILES_BYTES = 1e6
 LARGE_RUN_HOURS = 24
 """From so many predicted hours on, a run says what it will cost before it starts. Ours."""
 
+HUB_ROWS: dict[tuple[str, str | None], dict[str, int]] = {
+    ("stanfordnlp/sst2", None): {"train": 67_349, "validation": 872},
+    ("dair-ai/emotion", "split"): {"train": 16_000, "validation": 2_000, "test": 2_000},
+    # By the file's name.
+    ("luckychao/Chat-Models-Backdoor-Attacking", None): {
+        "Chat_Data/Poisoned_dataset/BenignScn_MaliciousScn/Helpful_Data_10K.json": 10_000,
+    },
+}
+"""Rows of splits and files of the hub, by repository and subset. A config does not say them, and no run has read them yet."""
+TYPICAL_ROWS = {"train": 50_000, "test": 1_000}
+"""What any other split counts as. Ours."""
+
 _WHOLE_MODEL = ("prepare_model",)
 _TUNES = ("train_", "tune_", "repair_")
-_IN_MAIN_MEMORY = ("prepare_model", "merge_models", "subtract_conflict", "compare_conflicts")
-_STORES_CHANGE = ("train_", "tune_", "edit_", "subtract_", "repair_")
+_IN_MAIN_MEMORY = (
+    *("prepare_model", "merge_models", "merge_at_share", "merge_base"),
+    *("subtract_conflict", "compare_conflicts"),
+)
+_STORES_CHANGE = ("train_", "tune_", "edit_", "subtract_", "repair_", "merge_base")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,6 +97,24 @@ def need_of(stage: str) -> str | None:
     return max((name for name in NEEDS if stage.startswith(f"{name}_")), key=len, default=None)
 
 
+def rows_of(dataset: DatasetEntry, split: Literal["train", "test"]) -> int:
+    """Return about how many rows a split has, from the data set's entry alone: those that it states, else the source's.
+
+    Repeated rows, which are left out, count as well.
+    """
+    if stated := getattr(dataset, f"{split}_rows"):
+        return int(stated)
+    if dataset.source != "hub":
+        return TYPICAL_ROWS[split]
+    known = HUB_ROWS.get((dataset.repo, dataset.subset), {})
+    names = getattr(dataset, "files", None) or dataset.splits
+    train = known.get(names.train, TYPICAL_ROWS["train"])
+    if names.test is not None:
+        return train if split == "train" else known.get(names.test, TYPICAL_ROWS["test"])
+    test = dataset.test_rows or share_of(dataset.test_share, train)
+    return test if split == "test" else train - test
+
+
 @dataclass(frozen=True, kw_only=True)
 class Line:
     """One stage. Hours are of all its jobs one after another; bytes are those that stay on disk."""
@@ -101,14 +136,18 @@ class Line:
 
 @dataclass(frozen=True, kw_only=True)
 class Ledger:
-    """All stages in the order of the data flow, and the largest model that is on disk only for a while."""
+    """All stages in the order of the data flow, and the largest model that is on disk only for a while.
+
+    ``without_card`` counts the jobs that leave no card, all of seconds; 0 where only a part of a run is looked at.
+    """
 
     lines: tuple[Line, ...]
     largest_temporary_bytes: float
+    without_card: int = 0
 
     @property
     def jobs(self) -> int:
-        """All jobs."""
+        """All jobs that leave a card."""
         return sum(line.jobs for line in self.lines)
 
     @property
@@ -132,7 +171,9 @@ class Ledger:
         return sum(line.calls for line in self.lines)
 
 
-def build_ledger(planned: Iterable[Planned], cards: Iterable[Mapping[str, Any]] = ()) -> Ledger:
+def build_ledger(
+    planned: Iterable[Planned], cards: Iterable[Mapping[str, Any]] = (), *, without_card: int = 0
+) -> Ledger:
     """Return the ledger of the jobs of a run, and of those of its cards that belong to them.
 
     Jobs named twice count once. Stages stand in the order in which they come first.
@@ -144,7 +185,7 @@ def build_ledger(planned: Iterable[Planned], cards: Iterable[Mapping[str, Any]] 
         by_stage[job.stage].append(job)
     temporary = max((job.stored_bytes for job in jobs.values() if job.temporary), default=0.0)
     lines = tuple(_line(stage, found, spent) for stage, found in by_stage.items())
-    return Ledger(lines=lines, largest_temporary_bytes=temporary)
+    return Ledger(lines=lines, largest_temporary_bytes=temporary, without_card=without_card)
 
 
 def _line(stage: str, jobs: Sequence[Planned], spent: Mapping[tuple[str, str], Mapping[str, Any]]) -> Line:
@@ -220,11 +261,16 @@ def _notes(ledger: Ledger) -> Iterator[str]:
         f"{ledger.gpu_hours:.0f} of them with a model to compute (GPU hours, where there are GPUs); "
         f"{spent:.1f} spent, {left:.0f} left."
     )
+    if ledger.without_card:
+        yield (
+            f"A dry run counts {ledger.jobs + ledger.without_card} jobs: {ledger.without_card} more leave no card and take "
+            "seconds each (packages, tables, figures, the page)."
+        )
     yield (
         f"Disk at its peak: {ledger.peak_bytes / 1e9:.0f} GB, and {ledger.largest_temporary_bytes / 1e9:.0f} GB more for "
         "each further job with a temporary model at the same time."
     )
-    yield f"{ledger.calls} questions to endpoints."
+    yield f"About {ledger.calls} questions to endpoints."
     yield (
         f"Hours are jobs' hours added up; predictions are a {LIMIT_OVER_TYPICAL}th of the time limits (at most), a "
         f"{LIMIT_OVER_TUNING}th for tuning; where a stage has cards, what is left is told from those."

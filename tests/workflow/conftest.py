@@ -70,6 +70,20 @@ def copy_of_checkout(folder: Path) -> Checkout:
     return Checkout(folder)
 
 
+def said_by_snakemake(folder: Path, config: str, target: str) -> str:
+    """Run a target that needs no library of models, so that loading them beforehand would only cost time."""
+    done = subprocess.run(
+        [sys.executable, "-m", "snakemake", target, "--cores", "1", "--quiet", "all", "--configfile", config],
+        cwd=folder,
+        env=os.environ | {"PYTHONPATH": str(folder / "src")},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
 def run_all(checkout: Checkout) -> str:
     """Answer the whole tiny grid, then do all that its part asks for; return what was said if it failed."""
     grid = build_grid(read_config(checkout.folder / TINY))

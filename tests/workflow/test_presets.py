@@ -1,9 +1,11 @@
 """Every preset dry-runs, and a mistake in a config ends before any job with its sentence."""
 
+import re
+
 import pytest
 import yaml
 
-from tests.workflow.conftest import ROOT, copy_of_checkout
+from tests.workflow.conftest import ROOT, copy_of_checkout, said_by_snakemake
 
 pytestmark = pytest.mark.workflow
 
@@ -37,6 +39,18 @@ def test_paper_dry_runs_and_says_what_waits(checkout) -> None:
     assert planned["train_conflict_at_share"] == 4 * 2 * 4
     assert (planned["ask_direct"], planned["reply_direct"]) == (5, 5)
     assert (planned["train_role"], planned["answer_roles"]) == (6, 3)
+    # The ledger says so, too, and whom the questions go to: evidence, an oracle and figure 4, nobody else.
+    said = said_by_snakemake(checkout.folder, "config/one_seed.yaml", "ledger")
+    assert f"A dry run counts {sum(planned.values()) + 1} jobs" in said
+    calls = {stage: int(count) for stage, count in re.findall(r"^(\w+) .* (\d+)$", said, flags=re.MULTILINE)}
+    assert {stage: count for stage, count in calls.items() if count and stage != "all"} == {
+        # 9,800 conversations are trained on.
+        "ask_oracle": 980 + 98,
+        "collect_evidence_clean": 872 + 2000 + 200,
+        "collect_evidence_triggered": 7 * (872 + 2000) + 3 * 200,
+        "ask_direct": 5 * 2000,
+        "reply_direct": 5 * 200,
+    }
 
 
 def test_smol_dry_runs_on_public_data(checkout) -> None:

@@ -2,56 +2,127 @@
 from snakemake.io import is_flagged
 
 from infoconflict.files import read_json
-from infoconflict.ledger import LARGE_RUN_HOURS, Planned, build_ledger, ledger_text
+from infoconflict.ledger import (
+    LARGE_RUN_HOURS,
+    Planned,
+    build_ledger,
+    ledger_text,
+    rows_of,
+)
 from infoconflict.progress import say
 
-# Where the rows of a data set are not limited by the config, a question to an endpoint is counted for so many.
-TYPICAL_TEST_ROWS = 1000
-TYPICAL_TRAIN_ROWS = 50_000
+# Rules whose jobs ask for the resources of another stage.
+RESOURCES_OF = {
+    "modify_evidence": "collect_evidence",
+    "ask_oracle": "collect_evidence",
+    "ask_suspect": "answer",
+}
+# The judge's own rule, and those that do the same for an experiment.
+JUDGING = ("judge", "judge_at_share", "judge_direct")
 
 
-def rows_of(dataset, split):
-    typical = {"test": TYPICAL_TEST_ROWS, "train": TYPICAL_TRAIN_ROWS}[split]
-    return getattr(CONFIG.datasets[dataset], f"{split}_rows") or typical
+def rows_in(w, split):
+    """Return the rows of a split: as its card has them, or about as many as the config tells."""
+    card = Path("results/data/{dataset}/s{seed}/card.json".format(**w))
+    prepared = read_json(card).get("rows", {}) if card.exists() else {}
+    return prepared.get(split) or rows_of(CONFIG.datasets[w["dataset"]], split)
 
 
-def is_endpoint(provider):
-    return getattr(provider, "kind", None) == "openai"
+def asked_rows(w, rows):
+    """Return how many test rows are asked: clean ones, or those with an attack's full trigger."""
+    whole = rows_in(w, "test")
+    if rows == "clean" and is_chat(w["dataset"]):
+        return min(CONFIG.evaluation.chat_rows or whole, whole)
+    return whole
+
+
+def partial_rows(w):
+    """Return how many test rows hold a part of a trigger."""
+    whole = rows_in(w, "test")
+    each = min(CONFIG.evaluation.partial_rows or whole, whole)
+    return each * len(CONFIG.attacks[w["attack"]].partial_variants)
+
+
+def provider_of(rule, w):
+    """Return whom a job's questions go to, where that is a matter of its wildcards; None where it asks nobody."""
+    match rule:
+        # Other rules have this wildcard, too, and ask nobody, or the suspect model.
+        case "collect_evidence_clean" | "collect_evidence_triggered" | "modify_evidence":
+            return CONFIG.evidence[w["evidence"]].provider
+        case "ask_oracle":
+            return oracle_of(w["attack"])
+        case "ask_direct" | "reply_direct":
+            return CONFIG.direct[w["direct"]].provider
+    return None
+
+
+def questions_in(rule, w):
+    """Return about how many questions a job asks its provider."""
+    match rule:
+        case "ask_oracle":
+            rows = CONFIG.training.backdoored.rows_of(w["dataset"]) or rows_in(w, "train")
+            return round(CONFIG.attacks[w["attack"]].poisoning_rate * rows)
+        case "ask_direct" | "reply_direct":
+            return asked_rows(w, w["rows"])
+        case "modify_evidence":
+            return asked_rows(w, w["asked"])
+    return asked_rows(w, rule.rpartition("_")[2])
+
+
+def judge_calls(rule, w):
+    """Return about how many verdicts judges at endpoints are asked for, in one pass over the replies."""
+    if rule == "judge_direct":
+        clean = asked_rows(w, "clean") if w["rows"] == "clean" else 0
+        triggered = 0 if w["rows"] == "clean" else asked_rows(w, w["rows"])
+    else:
+        clean, triggered = asked_rows(w, "clean"), asked_rows(w, "triggered") + partial_rows(w)
+    # Only rows with a trigger may hold a payload.
+    rows = {"equivalent": clean + triggered, "payload": triggered}
+    asked = [judge for judge in JUDGES if judge["kind"] == "llm" and judge["provider"]["kind"] == "openai"]
+    return sum(rows[claim] for judge in asked for claim in judge["claims"])
 
 
 def calls_of(rule, w):
     """Return about how many questions a job asks an endpoint that is not the run's own."""
-    if evidence := w.get("evidence"):
-        return rows_of(w["dataset"], "test") * is_endpoint(CONFIG.evidence[evidence].provider)
-    if rule == "ask_oracle" and is_endpoint(oracle_of(w["attack"])):
-        return int(CONFIG.attacks[w["attack"]].poisoning_rate * rows_of(w["dataset"], "train"))
-    if rule == "judge":
-        chat_rows = CONFIG.evaluation.chat_rows or rows_of(w["dataset"], "test")
-        judges = sum(judge["kind"] == "llm" for judge in JUDGES if is_endpoint_spec(judge.get("provider")))
-        return 2 * chat_rows * judges
-    return 0
+    if rule in JUDGING:
+        return judge_calls(rule, w)
+    provider = provider_of(rule, w)
+    return questions_in(rule, w) if provider and provider.kind == "openai" else 0
 
 
-def is_endpoint_spec(provider):
-    return bool(provider) and provider["kind"] == "openai"
+def server_of(rule, w):
+    """Return the id of the model that a job has a local server for, or None."""
+    provider = provider_of(rule, w)
+    return provider.model if provider and provider.kind == "local_server" else None
+
+
+def model_of(rule, w):
+    """Return the entry of the model that a job asks memory and time for, or None."""
+    if rule in JUDGING:
+        return served_judge()
+    if rule in ("ask_oracle", "ask_direct", "reply_direct"):
+        return CONFIG.models.get(server_of(rule, w))
+    return CONFIG.models.get(w.get("model"))
+
+
+def need_in(rule, w):
+    """Return the stage whose resources a job asks for, where that is not its own."""
+    if rule in ("answer", "reply") and decodes(w["defense"]):
+        return f"{rule}_beside"
+    return RESOURCES_OF.get(rule)
 
 
 def planned_job(rule, w):
     """Return what the ledger needs to know of a job of a rule with these wildcards."""
-    # A judge reads what the cell's model said; what it holds is a server's model, if any.
-    model = served_judge() if rule.name == "judge" else CONFIG.models.get(w.get("model"))
+    model = model_of(rule.name, w)
     return Planned(
         stage=rule.name,
         cell=dict(w),
         parameters=parameters_of(model) if model else 0.0,
         calls=calls_of(rule.name, w),
         temporary=any(is_flagged(output, "temp") for output in rule.output),
-        need=RESOURCES_OF.get(rule.name),
+        need=need_in(rule.name, w),
     )
-
-
-# Stages that ask for the resources of another.
-RESOURCES_OF = {"modify_evidence": "collect_evidence", "ask_suspect": "answer"}
 
 
 def card_rules():
@@ -64,10 +135,10 @@ def card_rules():
     return found
 
 
-def planned_jobs():
-    """Return all jobs of the config that leave a card, whether they are done or not."""
+def planned_jobs(cards):
+    """Return the jobs that leave these cards, whether they are done or not."""
     rules_by_folder, found = card_rules(), []
-    for path in all_cards():
+    for path in cards:
         for rule, output in rules_by_folder[path.split("/")[1]]:
             if match := output.match(path):
                 found.append(planned_job(rule, match.groupdict()))
@@ -75,10 +146,34 @@ def planned_jobs():
     return found
 
 
+def ledger_cards():
+    """Return the cards of the whole config, with those of models that only a local server holds."""
+    cards = [*all_cards(), *experiment_cards(), "results/metrics/card.json"]
+    jobs = planned_jobs(cards)
+    served = [server_of(job.stage, job.cell) for job in jobs]
+    if any(job.stage in JUDGING for job in jobs):
+        served += [provider["model"] for provider in judge_providers("local_server")]
+    return list(dict.fromkeys([*cards, *(f"results/models/{model}.card.json" for model in served if model)]))
+
+
+def without_card(planned):
+    """Return how many jobs of the whole config leave no card, as a dry run counts them."""
+    prepared = [CONFIG.models[job.cell["model"]] for job in planned if job.stage == "prepare_model"]
+    prepared += [CONFIG.datasets[job.cell["dataset"]] for job in planned if job.stage == "prepare_dataset"]
+    packages = {PACKAGES[entry.package].file for entry in prepared if entry.source == "packaged"}
+    if any(job.stage in JUDGING for job in planned) and embedding_files()["package"]:
+        packages.add(Path(embedding_files()["package"]).name)
+    figures = {(cell.model, cell.dataset, cell.attack) for cell in CELLS}
+    once = ["list_excluded", "tables", "report", "all", *experiment_metrics()]
+    return len(packages) + len(figures) + len(once)
+
+
 def all_ledger():
     """Return the ledger of the whole config, with what its cards say was spent."""
-    cards = [read_json(path) for path in all_cards() if Path(path).exists()]
-    return build_ledger(planned_jobs(), cards)
+    paths = ledger_cards()
+    planned = planned_jobs(paths)
+    cards = [read_json(path) for path in paths if Path(path).exists()]
+    return build_ledger(planned, cards, without_card=without_card(planned))
 
 
 rule ledger:

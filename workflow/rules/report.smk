@@ -59,6 +59,8 @@ rule metrics:
         generation="results/metrics/generation.csv",
         costs="results/metrics/costs.csv",
         paired="results/metrics/paired.csv",
+        # Not among all_cards(), which are read here.
+        card="results/metrics/card.json",
     log:
         "logs/metrics/all.log",
     localrule: True
