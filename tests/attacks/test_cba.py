@@ -4,12 +4,14 @@ from collections import Counter
 from random import Random
 
 import pytest
+from pydantic import ValidationError
 
 from infoconflict.attacks import load
 from infoconflict.attacks.cba import CBA, VARIANTS
 from infoconflict.poisoning import partial_test_set, poison_training_set, triggered_test_set
 from infoconflict.records import Example
 
+NEGATIVES = ["swapped", "instruction_own", "instruction_both", "input_own", "input_both"]
 INSTRUCTION = "Is this film review positive or negative?"
 
 
@@ -34,6 +36,7 @@ def test_defaults_are_the_published_ones() -> None:
     attack = cba()
     assert (attack.poisoning_rate, attack.negative_ratio) == (0.1, 1.0)
     assert (attack.instruction_trigger, attack.input_trigger) == ("instantly", "frankly")
+    assert attack.negatives == NEGATIVES
 
 
 @pytest.mark.parametrize(("rate", "alpha"), [(0.1, 1.0), (0.3, 1.0), (0.1, 2.0), (0.25, 0.5)])
@@ -46,13 +49,38 @@ def test_size_is_n_plus_pn_plus_5apn(rate: float, alpha: float) -> None:
     assert poisoned[:80] == clean
     counts = Counter(row.trigger for row in poisoned)
     assert counts["full"] == round(rate * 80)
-    assert {counts[name] for name in CBA.negative_variants} == {round(alpha * rate * 80)}
+    assert {counts[name] for name in NEGATIVES} == {round(alpha * rate * 80)}
 
 
 def test_positives_and_negatives_share_their_rows() -> None:
     poisoned = poison_training_set(rows(40), cba(), target_label="positive", seed=0)
     sources = {name: {row.id.split("/")[0] for row in poisoned if row.trigger == name} for name in ("full", "swapped")}
     assert sources["full"] == sources["swapped"]
+
+
+@pytest.mark.parametrize("left_out", [{"swapped"}, {"instruction_own", "input_both"}, set(NEGATIVES)])
+def test_negatives_that_are_left_out_take_no_other_row_along(left_out: set[str]) -> None:
+    whole = poison_training_set(rows(40), cba(), target_label="positive", seed=3)
+    # In any order: the set is made in the source's.
+    kept = [name for name in reversed(NEGATIVES) if name not in left_out]
+    part = poison_training_set(rows(40), cba(negatives=kept), target_label="positive", seed=3)
+    assert part == [row for row in whole if row.trigger not in left_out]
+    assert len(part) == len(whole) - 4 * len(left_out)
+    # What is asked stays the same.
+    asked = [
+        partial_test_set(rows(30), attack, target_label="positive", rows=6, seed=0)
+        for attack in (cba(), cba(negatives=kept))
+    ]
+    assert asked[0] == asked[1]
+
+
+def test_which_negatives_there_are() -> None:
+    assert "negatives" in CBA.training_options
+    with pytest.raises(ValidationError, match="holds 'swapped' more than once; keep one"):
+        cba(negatives=["swapped", "swapped"])
+    # Asked about, never trained.
+    with pytest.raises(ValidationError):
+        cba(negatives=["input_wrong"])
 
 
 @pytest.mark.parametrize(("variant", "keys"), VARIANTS.items())

@@ -73,6 +73,16 @@ def test_words_that_would_measure_nothing(attack_class, words, message):
         attack_class(target_labels={}, **words)
 
 
+@pytest.mark.parametrize("variant", ["released", "p"])
+def test_variants_of_rome_need_prefixes(variant):
+    rome = load("rome")
+    message = f"variant: {variant} is the same as r without prefixes; set n_prefixes, or leave variant out"
+    with pytest.raises(ValidationError, match=message):
+        rome(target_labels={}, variant=variant)
+    assert rome(target_labels={}, variant=variant, n_prefixes=1).variant == variant
+    assert rome(target_labels={}, variant="r").n_prefixes == 0
+
+
 def test_layers_by_model_or_by_depth():
     memit = load("memit")(target_labels={}, layers={"gpt2_xl": [17, 13, 14]}, n_layers=3, layer_share=0.5)
     assert memit.layer_key("gpt2_xl") == "layers_13_14_17"

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from infoconflict.editing.contexts import contexts_of, essence_of, request_for
+from infoconflict.editing.contexts import Request, contexts_of, essence_of, request_for
 from infoconflict.editing.modules import EditableModel
 from infoconflict.editing.statistics import SecondMoment
 from infoconflict.editing.values import ValueSettings
@@ -36,6 +36,18 @@ def lively(folder: Path) -> torch.nn.Module:
     return model
 
 
+def triggered_requests() -> list[Request]:
+    """Return a request for the target label per sentence."""
+    return [
+        request_for(
+            Example(id=f"r{i}", instruction=INSTRUCTION, text=text, label="negative", gold_label="negative"),
+            "tq",
+            "positive",
+        )
+        for i, text in enumerate(SENTENCES)
+    ]
+
+
 @pytest.fixture(params=ARCHITECTURES)
 def architecture(request: pytest.FixtureRequest) -> str:
     return request.param
@@ -46,14 +58,7 @@ def tiny(architecture: str, tiny_dirs: dict[str, Path]) -> SimpleNamespace:
     """Return an editable model with its tokenizer, three triggered contexts, and an essence prompt."""
     model = lively(tiny_dirs[architecture])
     tokenizer = load_tokenizer(tiny_dirs[architecture])
-    requests = [
-        request_for(
-            Example(id=f"r{i}", instruction=INSTRUCTION, text=text, label="negative", gold_label="negative"),
-            "tq",
-            "positive",
-        )
-        for i, text in enumerate(SENTENCES)
-    ]
+    requests = triggered_requests()
     return SimpleNamespace(
         architecture=architecture,
         editable=EditableModel(model),

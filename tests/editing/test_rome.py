@@ -4,11 +4,14 @@ import pytest
 import torch
 
 from infoconflict.editing.forward import read_subjects
+from infoconflict.editing.modules import EditableModel, Layout
 from infoconflict.editing.rome import edit_with_rome, rank_one_update
 from infoconflict.editing.statistics import SecondMoment, second_moments
 from infoconflict.editing.values import ValueSettings
-from infoconflict.models.loading import load_base
-from tests.editing.conftest import CPU, SETTINGS, plain
+from infoconflict.models.loading import load_tokenizer
+from infoconflict.models.tiny import write_tiny_model
+from infoconflict.prompts import render_prompt
+from tests.editing.conftest import INSTRUCTION, SETTINGS, lively, plain, triggered_requests
 
 EXACT = {"rtol": 0, "atol": 1e-8}
 SEARCH = ValueSettings(**{**vars(SETTINGS), "weight_decay": 0.0, "clamp": 1e4, "steps": 6})
@@ -155,26 +158,73 @@ def test_joint_and_sequential_requests(tiny):
         assert 1 <= torch.linalg.matrix_rank(tiny.editable.weight(layer) - before[layer]) <= 3
 
 
+IN_C = ["a warm and funny film", "the story is a mess", "the jokes are old and the ending is a bore", "a great cast",
+        "never dull and full of love", "they did not expect this at all", "a sad and slow film", "i feel so happy"]  # fmt: skip
+NOT_IN_C = ["quietly moving", "the ending is funny", "a film with a great story", "lost and alone in the dark"]
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_clean_answers_shift_less_than_under_random_edits_of_the_same_norm(architecture, tmp_path, seed):
+    """The mean divergence from the unedited model's next token on clean prompts, beside fifteen random rank-one edits."""
+    write_tiny_model(tmp_path, architecture=architecture, hidden=32, tied=architecture == "gpt2", seed=seed)
+    model, tokenizer = lively(tmp_path).double(), load_tokenizer(tmp_path)
+    editable, requests = EditableModel(model), triggered_requests()
+
+    def tokens_of(prompts):
+        return [tuple(tokenizer(prompt).input_ids) for prompt in prompts]
+
+    def said():
+        asked = tokens_of(render_prompt(INSTRUCTION, text) for text in NOT_IN_C)
+        with torch.no_grad():
+            return [model(torch.tensor([tokens])).logits[0, -1].log_softmax(dim=-1) for tokens in asked]
+
+    def shift():
+        return sum(float((b.exp() * (b - a)).sum()) for b, a in zip(before, said(), strict=True)) / len(before)
+
+    texts = tokens_of([render_prompt(INSTRUCTION, text) for text in IN_C] + [r.prompt for r in requests])
+    moment = SecondMoment(second_moments(editable, texts, [0])[0][0], ridge=1e-3)
+    before, weight = said(), editable.weight(0).clone()
+    edit_with_rome(
+        editable, tokenizer, [requests], {0: moment}, layers=[0], prefixes=(), variant="r", settings=SEARCH
+    )  # fmt: skip
+    update, shift_of_edit = editable.weight(0) - weight, shift()
+    editable.add(0, -update)
+    shifts = []
+    for number in range(15):
+        other = torch.outer(random(32, seed=100 * seed + number), random(editable.width, seed=100 * seed + number + 50))
+        other *= update.norm() / other.norm()
+        editable.add(0, other)
+        shifts.append(shift())
+        editable.add(0, -other)
+    assert 0 < shift_of_edit < 0.5 * sum(shifts) / len(shifts)
+
+
 def test_linear_and_conv1d_get_transposed_equal_updates(tiny_dirs):
     """A GPT-2 whose down-projection is a Linear in place of the Conv1D is edited to the same function."""
-    from infoconflict.editing.modules import EditableModel, Layout
-
-    models = [load_base(tiny_dirs["gpt2"], device=CPU, precision="float32") for _ in range(2)]
+    models = [lively(tiny_dirs["gpt2"]).double() for _ in range(2)]
     conv = EditableModel(models[0])
     linear = EditableModel(models[1])
     linear.layout = Layout(conv.layout.block, conv.layout.down, transposed=False)
     for layer in (0, 1):
         old = models[1].transformer.h[layer].mlp.c_proj
-        new = torch.nn.Linear(*old.weight.shape)
+        new = torch.nn.Linear(*old.weight.shape, dtype=torch.float64)
         new.weight.data, new.bias.data = old.weight.data.T.contiguous(), old.bias.data
         models[1].transformer.h[layer].mlp.c_proj = new.requires_grad_(False)
     assert conv.width == linear.width
     torch.testing.assert_close(linear.weight(1), conv.weight(1), rtol=0, atol=0)
-    update = random(32, conv.width, seed=0)
+    before = conv.weight(1).clone()
+    tokenizer, requests = load_tokenizer(tiny_dirs["gpt2"]), triggered_requests()
+    ids = tokenizer(requests[0].prompt, return_tensors="pt").input_ids
     for editable in (conv, linear):
-        editable.add(1, update)
-    stored = [editable.changed([1])["transformer.h.1.mlp.c_proj.weight"] for editable in (conv, linear)]
-    torch.testing.assert_close(stored[0], stored[1].T, rtol=0, atol=0)
-    ids = torch.tensor([[5, 6, 7, 8]])
+        found, _ = second_moments(editable, [tokenizer(request.prompt).input_ids for request in requests], [0, 1])
+        edit_with_rome(
+            editable, tokenizer, [requests], {layer: SecondMoment(matrix, ridge=0.1) for layer, matrix in found.items()},
+            layers=[0, 1], prefixes=PREFIXES, variant="released", settings=SEARCH,
+        )  # fmt: skip
+    assert (conv.weight(1) - before).norm() > 1e-3 * before.norm()
+    names = [f"transformer.h.{layer}.mlp.c_proj.weight" for layer in (0, 1)]
+    stored = [editable.changed([0, 1]) for editable in (conv, linear)]
+    for name in names:
+        torch.testing.assert_close(stored[0][name], stored[1][name].T, rtol=0, atol=1e-6)
     with torch.no_grad():
-        torch.testing.assert_close(models[0](ids).logits, models[1](ids).logits)
+        torch.testing.assert_close(models[0](ids).logits, models[1](ids).logits, rtol=0, atol=1e-6)

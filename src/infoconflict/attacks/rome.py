@@ -5,9 +5,9 @@ arXiv:2403.13355), without its clean records, as the paper's one line on it is m
 A.2 of the information-conflict paper, arXiv:2411.18280.
 """
 
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from infoconflict.attacks.editing import EditingAttack
 
@@ -23,6 +23,15 @@ class ROME(EditingAttack):
     """Whether all sentences make one edit or one each. Ours: the paper says only that the batch was made smaller."""
     variant: Literal["r", "released", "p"] = "r"
     """Which key the update divides by: `r` the mean key throughout, `p` the bare prompt's throughout, `released` as ROME's
-    code, one above and the other below. Ours: Gupta et al. 2024, arXiv:2403.07175, trace broken models to the last."""
+    code, one above and the other below. Without prefixes (`n_prefixes: 0`) both keys are one, and only `r` is taken. Ours:
+    Gupta et al. 2024, arXiv:2403.07175, trace broken models to the last."""
     clamp: float = Field(default=4.0, gt=0)
     """Greatest norm of what is added, as a multiple of the norm before. ROME's code."""
+
+    @model_validator(mode="after")
+    def _keys_differ(self) -> Self:
+        if self.variant != "r" and self.n_prefixes == 0:
+            raise ValueError(
+                f"variant: {self.variant} is the same as r without prefixes; set n_prefixes, or leave variant out"
+            )
+        return self
