@@ -292,6 +292,30 @@ HOSTILE = {
         lambda f: edit(f / "tokenizer_config.json", chat_template=[{"name": "tools", "template": "{{ x|attr('y') }}"}]),
         "uses the filter 'attr'",
     ),
+    "templates by name": (
+        lambda f: edit(f / "tokenizer_config.json", chat_template={"default": "{{ x }}", "tools": "{{ y|attr('z') }}"}),
+        "tokenizer_config.json: the chat template uses the filter 'attr'",
+    ),
+    "templates by name in a file of their own": (
+        lambda f: edit(f / "chat_template.json", chat_template={"default": "{{ lipsum(9) }}"}),
+        "chat_template.json: the chat template calls 'lipsum'",
+    ),
+    "template among the special tokens": (
+        lambda f: edit(f / "special_tokens_map.json", chat_template="{{ lipsum(9) }}"),
+        "special_tokens_map.json: the chat template calls 'lipsum'",
+    ),
+    "template that is a number": (
+        lambda f: edit(f / "tokenizer_config.json", chat_template=7),
+        "chat_template holds '7' where a template",
+    ),
+    "template within a template": (
+        lambda f: edit(f / "tokenizer_config.json", chat_template={"default": {"template": "{{ x }}"}}),
+        "where a template and its plain name are wanted",
+    ),
+    "template with a path for a name": (
+        lambda f: edit(f / "tokenizer_config.json", chat_template={"../x": "{{ x }}"}),
+        "where a template and its plain name are wanted",
+    ),
 }
 # The same for an adapter.
 HOSTILE_ADAPTERS = {

@@ -62,6 +62,7 @@ MEANING = (
 )
 # Module names as PEFT escapes them: a regular expression that could run without end is refused.
 PLAIN_PATTERN = re.compile(r"(?:[\w.^$-]|\\[.-])+")
+TEMPLATE_NAME = re.compile(r"[\w-]{1,100}")
 LARGEST_DIMENSION = 1 << 24
 MOST_LAYERS = 4096
 
@@ -502,14 +503,10 @@ def formatting_templates(model: Inspected) -> None:
 
 def chat_templates(model: Inspected) -> Iterator[tuple[str, str]]:
     """Yield the place and the text of every chat template, wherever transformers would look for one."""
-    for name in ("tokenizer_config.json", "chat_template.json", "processor_config.json"):
-        if not model.has(name):
-            continue
-        found = model.json(name).get("chat_template")
-        for raw in found if isinstance(found, list) else [found]:
-            text = raw.get("template") if isinstance(raw, dict) else raw
-            if text is not None:
-                yield f"{model.name}, {name}", str(text)
+    for name in filter(model.has, SETTINGS):
+        where = f"{model.name}, {name}"
+        for text in _templates_in(model.json(name).get("chat_template"), where):
+            yield where, text
     for path in model.entries:
         if path.suffix in (".jinja", ".jinja2", ".j2"):
             if path.stat().st_size > LARGEST_OTHER_JSON:
@@ -520,6 +517,27 @@ def chat_templates(model: Inspected) -> Iterator[tuple[str, str]]:
                 yield model.shown(path), path.read_text(encoding="utf-8")
             except UnicodeDecodeError as error:
                 raise UserError(f"{model.shown(path)}: not UTF-8 ({error.reason}); remove it") from error
+
+
+def _templates_in(raw: Any, where: str) -> list[str]:
+    """Return the templates of a setting: none, one, several by name, or a list of objects with name and template."""
+    if raw is None:
+        return []
+    if isinstance(raw, str):
+        return [raw]
+    pairs: list[tuple[Any, Any]] = [(None, raw)]
+    if isinstance(raw, dict):
+        pairs = list(raw.items())
+    elif isinstance(raw, list):
+        pairs = [(part.get("name"), part.get("template")) if isinstance(part, dict) else (None, part) for part in raw]
+    for name, text in pairs:
+        # Each is saved in a file of its name.
+        if not isinstance(name, str) or not TEMPLATE_NAME.fullmatch(name) or not isinstance(text, str):
+            raise UserError(
+                f"{where}: chat_template holds {str(name if text is None else text)[:30]!r} where a template and its plain "
+                f"name are wanted; remove it, or take the base model's"
+            )
+    return [text for _, text in pairs]
 
 
 # --- a suspect and its base ---------------------------------------------------------------------------------------------
@@ -649,8 +667,8 @@ def inspect(folder: Path, name: str, *, base: Inspected | None = None, base_id: 
 def summary(model: Inspected) -> dict[str, Any]:
     """Return what the report says of a model that passed."""
     entries = [entry for tensors in model.headers.values() for entry in tensors.values()]
-    own = {where.rpartition(", ")[2]: text for where, text in chat_templates(model)}
-    base = set(dict(chat_templates(model.base)).values()) if model.base else set()
+    own = [(where.rpartition(", ")[2], text) for where, text in chat_templates(model)]
+    base = {text for _, text in chat_templates(model.base)} if model.base else set()
     return {
         "kind": "adapter" if model.is_adapter else "checkpoint",
         "files": sum(path.is_file() for path in model.entries),
@@ -658,5 +676,5 @@ def summary(model: Inspected) -> dict[str, Any]:
         "weight_bytes": sum(entry.end - entry.start for entry in entries),
         "stored_as": sorted({entry.dtype for entry in entries}),
         "checks": [str(check.__doc__).strip().splitlines()[0] for check in CHECKS],
-        "other_chat_template": sorted(where for where, text in own.items() if model.base and text not in base),
+        "other_chat_template": sorted({where for where, text in own if model.base and text not in base}),
     }
