@@ -16,6 +16,7 @@ from infoconflict.errors import UserError
 from infoconflict.purify.inspection import CHECKS, inspect, summary
 
 WEIGHTS, ADAPTER = "model.safetensors", "adapter_model.safetensors"
+MODULES = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 
 
 def edit(path, **changes):
@@ -93,6 +94,10 @@ def gap(header):
 
 def config(**changes):
     return lambda folder: edit(folder / "config.json", **changes)
+
+
+def adapter(**changes):
+    return lambda folder: edit(folder / "adapter_config.json", **changes)
 
 
 def template(text):
@@ -331,8 +336,53 @@ HOSTILE_ADAPTERS = {
     ),
     "infinite scale": (
         lambda f: edit(f / "adapter_config.json", lora_alpha=float("inf")),
-        "a scale is no finite number",
+        "a scale is inf, no finite number",
     ),
+    "scale of hundreds of digits": (adapter(lora_alpha=10**400), "a scale is 1000"),
+    "scale beyond bounds": (adapter(alpha_pattern={"q_proj": -1e9}), "a scale is -1000000000.0"),
+    "scale that is a truth": (adapter(lora_alpha=True), "a scale is True"),
+    "rank other than the matrices'": (adapter(r=64), "have rank 4 where adapter_config.json says 64"),
+    "rank that is a word": (adapter(r="a"), "a rank is 'a', no whole number from 1"),
+    "no rank": (adapter(r=...), "a rank is None, no whole number"),
+    "rank zero": (
+        lambda f: (
+            edit(f / "adapter_config.json", r=0),
+            retensor(f / ADAPTER, lambda t: t.update({key: t[key][:0] if "_A" in key else t[key][:, :0] for key in t})),
+        ),
+        "a rank is 0, no whole number from 1",
+    ),
+    "matrices of rank zero": (
+        lambda f: retensor(
+            f / ADAPTER, lambda t: t.update({key: t[key][:0] if "_A" in key else t[key][:, :0] for key in t})
+        ),
+        "have rank 0 where adapter_config.json says 4",
+    ),
+    "another rank for a module": (
+        adapter(rank_pattern={r"layers\.1\.self_attn\.q_proj": 2}),
+        "'model.layers.1.self_attn.q_proj' have rank 4 where adapter_config.json says 2",
+    ),
+    "rank of a module is a word": (adapter(rank_pattern={"q_proj": "2"}), "a rank is '2', no whole number"),
+    "a target without matrices": (
+        lambda f: (
+            retensor(f / ADAPTER, lambda t: [t.pop(key) for key in list(t) if "v_proj" in key]),
+            edit(f / "adapter_config.json", target_modules=MODULES),
+        ),
+        "target_modules of adapter_config.json name 'model.layers.0.self_attn.v_proj'",
+    ),
+    "matrices without a target": (
+        adapter(target_modules=MODULES[1:]),
+        "target_modules of adapter_config.json leave out 'model.layers.0.self_attn.q_proj'",
+    ),
+    "matrices of a layer that is left out": (
+        adapter(target_modules=MODULES, layers_to_transform=[0]),
+        "leave out 'model.layers.1.mlp.down_proj'",
+    ),
+    "matrices of a module that is excluded": (
+        adapter(target_modules=MODULES, exclude_modules=["1.mlp.up_proj"]),
+        "leave out 'model.layers.1.mlp.up_proj'",
+    ),
+    "no targets": (adapter(target_modules=None), "target_modules is None; write it as a list"),
+    "targets by an expression": (adapter(target_modules="(a+)+"), "target_modules is '(a+)+'; write it as a list"),
     "made for another base": (
         lambda f: edit(f / "adapter_config.json", base_model_name_or_path="other/base"),
         "says it was made for other/base, not some/base",
@@ -405,6 +455,69 @@ def test_honest_models_pass(models, spoiled):
 @pytest.mark.parametrize("architecture", ["gpt2", "gptj"])
 def test_the_other_architectures_pass(tiny_dirs, architecture):
     assert summary(inspect(tiny_dirs[architecture], architecture))["kind"] == "checkpoint"
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"target_modules": MODULES},
+        {"target_modules": [f"self_attn.{name}" for name in MODULES[:4]] + MODULES[4:], "exclude_modules": ["lm_head"]},
+        {"target_modules": MODULES, "layers_to_transform": [0, 1], "layers_pattern": "layers"},
+        {"r": 9, "rank_pattern": dict.fromkeys(MODULES, 4)},
+    ],
+)
+def test_other_ways_to_name_the_same_modules_pass(changes, models, spoiled):
+    folder = spoiled("adapter")
+    adapter(**changes)(folder)
+    inspect(folder, "suspect", base=inspect(models / "base", "base"))
+
+
+CLAIMED = "some-other/base"
+
+
+def with_claim(models, spoiled, *, base_id, claimed=CLAIMED, **config_of_base):
+    edit((base := spoiled("base")) / "config.json", **config_of_base)
+    adapter(base_model_name_or_path=claimed)(folder := spoiled("adapter"))
+    return inspect(folder, "suspect", base=inspect(base, "base"), base_id=base_id)
+
+
+@pytest.mark.parametrize(
+    ("base_id", "told", "known"),
+    [
+        ("smollm2_135m_instruct", ..., "HuggingFaceTB/SmolLM2-135M-Instruct"),
+        ("some/base@v1", "an/ancestor", "some/base"),
+        ("/home/me/base", "some/base", "some/base"),
+    ],
+)
+def test_the_claimed_base_is_compared_with_every_name_of_the_given(base_id, told, known, models, spoiled):
+    with pytest.raises(UserError, match=f"says it was made for {CLAIMED}, not {known}; give BASE={CLAIMED}"):
+        with_claim(models, spoiled, base_id=base_id, _name_or_path=told)
+
+
+def test_the_claimed_base_may_be_the_packaged_one(models, spoiled):
+    claimed = "huggingfacetb/SmolLM2-135M-Instruct"
+    found = with_claim(models, spoiled, base_id="smollm2_135m_instruct", claimed=claimed)
+    assert summary(found)["uncompared_base"] is None
+
+
+@pytest.mark.parametrize(
+    ("claimed", "told", "shown"),
+    [
+        (CLAIMED, ..., CLAIMED),
+        (CLAIMED, "/work/base", CLAIMED),
+        ("/their/base", "some/base", "/their/base"),
+        (None, "some/base", ""),
+        ("a" * 999, ..., "a" * 200),
+    ],
+)
+def test_a_claimed_base_that_cannot_be_compared_is_told(claimed, told, shown, models, spoiled):
+    found = with_claim(models, spoiled, base_id="/home/me/base", claimed=claimed, _name_or_path=told)
+    assert summary(found)["uncompared_base"] == shown
+
+
+def test_a_whole_model_claims_no_base(models):
+    found = inspect(models / "tuned", "suspect", base=inspect(models / "base", "base"))
+    assert summary(found)["uncompared_base"] is None
 
 
 def test_escaped_module_names_are_plain_patterns(models, spoiled):

@@ -200,6 +200,7 @@ def test_an_adapter_is_purified(models, folder):
     assert "&lt;b&gt;frankly&lt;/b&gt;" in page
     assert "<b>frankly" not in page
     assert not re.search(r"(src|href)=\"(?!#)", page), "nothing beside the page is needed"
+    assert "The adapter does not say what it was made for" in page
     lines = (folder / "metrics.csv").read_text().splitlines()
     assert len(lines) == 1 + 4 + 1 + 2 * 2 * 2 * 3  # strings and controls, models, positions
     answers = read_json(folder / "cards/answer.suspect.json")["rows"]

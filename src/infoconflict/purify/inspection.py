@@ -8,7 +8,6 @@ The base model passes the same checks, but for those that compare a suspect with
 """
 
 import json
-import math
 import os
 import re
 import stat
@@ -62,9 +61,16 @@ MEANING = (
 )
 # Module names as PEFT escapes them: a regular expression that could run without end is refused.
 PLAIN_PATTERN = re.compile(r"(?:[\w.^$-]|\\[.-])+")
+HUB_NAME = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
+# The hub's names for what packages hold.
+PACKAGED_BASES = {"smollm2_135m_instruct": ("HuggingFaceTB/SmolLM2-135M-Instruct",)}
+LONGEST_PLACE = 200
 TEMPLATE_NAME = re.compile(r"[\w-]{1,100}")
 LARGEST_DIMENSION = 1 << 24
 MOST_LAYERS = 4096
+MOST_PATTERNS = 4096
+LARGEST_ALPHA = 1_000_000
+ALL_LINEAR = "all-linear"
 
 Shape = tuple[int, ...]
 
@@ -544,25 +550,42 @@ def _templates_in(raw: Any, where: str) -> list[str]:
 
 
 def plain_adapter(model: Inspected) -> None:
-    """Refuse an adapter that is no plain LoRA, or was made for another base."""
+    """Refuse an adapter that is no plain LoRA, or whose scales and ranks are not numbers that can be."""
     if not model.is_adapter or model.base is None:
         return
     config = model.json(ADAPTER_CONFIG)
+    where = f"{model.name}, {ADAPTER_CONFIG}"
     check_lora_config(Path(ADAPTER_CONFIG), config)
     for key in ("alpha_pattern", "rank_pattern"):
         patterns = config.get(key) or {}
         if not isinstance(patterns, dict) or not all(map(PLAIN_PATTERN.fullmatch, patterns)):
-            raise UserError(f"{model.name}, {ADAPTER_CONFIG}: {key} holds more than names of modules; distrust it")
-    scales = [config["lora_alpha"], *(config.get("alpha_pattern") or {}).values()]
-    if not all(isinstance(scale, int | float) and math.isfinite(scale) for scale in scales):
-        raise UserError(f"{model.name}, {ADAPTER_CONFIG}: a scale is no finite number; save the adapter again")
-    claimed = str(config.get("base_model_name_or_path") or "")
-    given = model.base_id.partition("@")[0]
-    if _is_hub_id(claimed) and _is_hub_id(given) and claimed.casefold() != given.casefold():
-        raise UserError(
-            f"{model.name}, {ADAPTER_CONFIG}: says it was made for {claimed}, not {given}; give BASE={claimed}"
-        )
-    shapes = model.base.shapes
+            raise UserError(f"{where}: {key} holds more than names of modules; distrust it")
+        if len(patterns) > MOST_PATTERNS:
+            raise UserError(
+                f"{where}: {key} holds {len(patterns)} names, more than the {MOST_PATTERNS} allowed; distrust it"
+            )
+    for scale in (config["lora_alpha"], *(config.get("alpha_pattern") or {}).values()):
+        # Comparing is safe where math.isfinite is not: a whole number may have hundreds of digits.
+        if type(scale) not in (int, float) or not abs(scale) <= LARGEST_ALPHA:
+            raise UserError(
+                f"{where}: a scale is {_short(scale)}, no finite number up to {LARGEST_ALPHA}; save the adapter again"
+            )
+    for rank in (config.get("r"), *(config.get("rank_pattern") or {}).values()):
+        if type(rank) is not int or not 1 <= rank <= LARGEST_DIMENSION:
+            raise UserError(f"{where}: a rank is {_short(rank)}, no whole number from 1; save the adapter again")
+
+
+def _short(value: Any) -> str:
+    """Return a value of a stranger's file as a few characters without line breaks."""
+    text = repr(value)
+    return text if len(text) <= 40 else f"{text[:37]}..."
+
+
+def fitting_adapter(model: Inspected) -> None:
+    """Refuse an adapter whose matrices are not those that its config and its base promise."""
+    if not model.is_adapter or model.base is None:
+        return
+    shapes, config = model.base.shapes, model.json(ADAPTER_CONFIG)
     transposed = model.base.json("config.json").get("model_type") == "gpt2"
     pairs: dict[str, dict[str, Shape]] = {}
     for key, entry in model.headers[ADAPTER].items():
@@ -572,6 +595,8 @@ def plain_adapter(model: Inspected) -> None:
                 f"{model.name}, {ADAPTER}: '{key}' is no LoRA matrix of a linear layer; ask for a plain adapter"
             )
         pairs.setdefault(match["module"], {})[match["side"]] = entry.shape
+    # As PEFT has it: a name, or its end.
+    ranks = [(re.compile(rf"(.*\.)?({name})$"), rank) for name, rank in (config.get("rank_pattern") or {}).items()]
     for module, pair in pairs.items():
         weight = shapes.get(f"{module}.weight")
         if weight is None:
@@ -579,22 +604,99 @@ def plain_adapter(model: Inspected) -> None:
         a, b = pair.get("A", ()), pair.get("B", ())
         if len(a) != 2 or len(b) != 2 or a[0] != b[1]:
             raise UserError(f"{model.name}: the LoRA matrices of '{module}' do not belong together; save it again")
+        rank = next((rank for pattern, rank in ranks if pattern.match(module)), config["r"])
+        if a[0] != rank:
+            raise UserError(
+                f"{model.name}: the LoRA matrices of '{module}' have rank {a[0]} where {ADAPTER_CONFIG} says {rank}; save "
+                f"the adapter again"
+            )
         made = (a[1], b[0]) if transposed and not module.startswith("lm_head") else (b[0], a[1])
         if made != weight:
             raise UserError(
                 f"{model.name}: the LoRA matrices of '{module}' make {made}, and the base's weight is {weight}; the "
                 f"adapter is for another base"
             )
+    # Tools leave out a matrix that is not asked for, and draw one that is lacking: the user would not have this model.
+    wanted = _targets(config, f"{model.name}, {ADAPTER_CONFIG}")
+    for module in sorted({name.removesuffix(".weight") for name, shape in shapes.items() if _is_matrix(name, shape)}):
+        if wanted(module) != (module in pairs):
+            raise UserError(
+                f"{model.name}: target_modules of {ADAPTER_CONFIG} {'name' if wanted(module) else 'leave out'} '{module}', "
+                f"and the file {'lacks' if wanted(module) else 'holds'} its LoRA matrices; save the adapter again"
+            )
+
+
+def _targets(config: Mapping[str, Any], where: str) -> Callable[[str], bool]:
+    """Return whether an adapter's config asks for a module, by PEFT's rules."""
+    targets, left_out = config.get("target_modules"), config.get("exclude_modules") or []
+    if targets == ALL_LINEAR:
+        targets = re.compile(r".*\.\d+\..*")  # all in numbered layers, and not the output layer
+    for key, names in (("target_modules", targets), ("exclude_modules", left_out)):
+        if not isinstance(names, re.Pattern) and not _is_list_of(names, str):
+            raise UserError(
+                f"{where}: {key} is {_short(names)}; write it as a list of modules' names, an expression is not followed"
+            )
+    numbers, stacks = config.get("layers_to_transform"), config.get("layers_pattern") or []
+    numbers = [numbers] if type(numbers) is int else numbers or []
+    stacks = [stacks] if isinstance(stacks, str) else stacks
+    if not _is_list_of(numbers, int) or not _is_list_of(stacks, str) or not all(map(PLAIN_PATTERN.fullmatch, stacks)):
+        raise UserError(f"{where}: layers_to_transform and layers_pattern hold no numbers and names; save it again")
+    layers = [re.compile(rf"(?:^|.*?\.){stack}\.(\d+)\.") for stack in stacks] or [re.compile(r".*?\.[^.]*\.(\d+)\.")]
+
+    def is_wanted(module: str) -> bool:
+        if _is_named(module, left_out):
+            return False
+        if isinstance(targets, re.Pattern):
+            return bool(targets.fullmatch(module))
+        if module in targets or not numbers:
+            return _is_named(module, targets)
+        found = next((match for layer in layers if (match := layer.match(module))), None)
+        return found is not None and int(found[1]) in numbers and _is_named(module, targets)
+
+    return is_wanted
+
+
+def _is_matrix(name: str, shape: Shape) -> bool:
+    return name.endswith(".weight") and len(shape) == 2
+
+
+def _is_list_of(values: Any, kind: type) -> bool:
+    return isinstance(values, list) and len(values) <= MOST_PATTERNS and all(type(value) is kind for value in values)
+
+
+def _is_named(module: str, names: list[str]) -> bool:
+    """Say whether a list names a module, in full or by the last parts of its name."""
+    return any(module == name or module.endswith(f".{name}") for name in names)
+
+
+def own_base(model: Inspected) -> None:
+    """Refuse an adapter that says it was made for another base."""
+    if not model.is_adapter or model.base is None:
+        return
+    claimed, known = claimed_base(model), names_of_base(model)
+    if _is_hub_id(claimed) and known and claimed.casefold() not in {name.casefold() for name in known}:
+        raise UserError(
+            f"{model.name}, {ADAPTER_CONFIG}: says it was made for {claimed}, not {known[0]}; give BASE={claimed}"
+        )
+
+
+def claimed_base(model: Inspected) -> str:
+    """Return what an adapter says it was made for; empty if it says nothing."""
+    found = model.json(ADAPTER_CONFIG).get("base_model_name_or_path")
+    return found[:LONGEST_PLACE] if isinstance(found, str) else ""
+
+
+def names_of_base(model: Inspected) -> tuple[str, ...]:
+    """Return the hub's names for the base that was given; none if neither the user nor the base itself tells."""
+    if model.base_id in PACKAGED_BASES:
+        return PACKAGED_BASES[model.base_id]
+    told = model.base.json("config.json").get("_name_or_path") if model.base else None
+    names = (model.base_id.partition("@")[0], told if isinstance(told, str) else "")
+    return tuple(name for name in names if _is_hub_id(name))[:1]
 
 
 def _is_hub_id(text: str) -> bool:
-    owner, slash, name = text.partition("/")
-    return (
-        bool(slash and owner and name)
-        and "/" not in name
-        and not text.startswith((".", "~"))
-        and not Path(text).exists()
-    )
+    return bool(HUB_NAME.fullmatch(text)) and not Path(text).exists()
 
 
 def same_family(model: Inspected) -> None:
@@ -631,6 +733,8 @@ CHECKS: tuple[Callable[[Inspected], None], ...] = (
         shapes_of_config,
         same_shapes,
         plain_adapter,
+        own_base,
+        fitting_adapter,
     ),
     *(fitting_vocabulary, formatting_templates, finite_numbers),
 )
@@ -676,5 +780,14 @@ def summary(model: Inspected) -> dict[str, Any]:
         "weight_bytes": sum(entry.end - entry.start for entry in entries),
         "stored_as": sorted({entry.dtype for entry in entries}),
         "checks": [str(check.__doc__).strip().splitlines()[0] for check in CHECKS],
+        "uncompared_base": _uncompared_base(model),
         "other_chat_template": sorted({where for where, text in own if model.base and text not in base}),
     }
+
+
+def _uncompared_base(model: Inspected) -> str | None:
+    """Return what an adapter says it was made for, where this could be compared with nothing."""
+    if not model.is_adapter:
+        return None
+    claimed = claimed_base(model)
+    return None if _is_hub_id(claimed) and names_of_base(model) else claimed

@@ -313,8 +313,20 @@ def _checks(story: Story) -> Html:
     )
     other = found["other_chat_template"]
     note = [tag("p", f"Its chat template is not the base's and was left behind ({', '.join(other)}).")] if other else []
+    if (claimed := found["uncompared_base"]) is not None:
+        note.append(tag("p", uncompared(claimed)))
     checks = [tag("li", sentence) for sentence in found["checks"]]
     return join([tag("p", text), *note, details("The checks", tag("ul", *checks))])
+
+
+def uncompared(claimed: str) -> str:
+    """Return what is said of an adapter's base that could be compared with nothing."""
+    if not claimed:
+        return "The adapter does not say what it was made for; that it fits the base in names and shapes is all that is known."
+    return (
+        f"The adapter says it was made for \u201c{claimed}\u201d. Whether that is the base it was given could not be compared; "
+        f"an adapter on another base of the same shapes is another model."
+    )
 
 
 def _costs(story: Story) -> Html:
