@@ -114,6 +114,13 @@ def token(content, number):
     return change
 
 
+def sentencepiece(words):
+    """Return a vocabulary as SentencePiece writes it: word, score, and for the first its kind, then the trainer's settings."""
+    pieces = [b"\x0a" + bytes([len(word.encode())]) + word.encode() + b"\x15" + struct.pack("<f", -1.0) for word in words]
+    pieces[0] += b"\x18\x02"
+    return b"".join(b"\x0a" + bytes([len(piece)]) + piece for piece in pieces) + b"\x12\x03\x20\x80\x05"
+
+
 def swap_tokens(folder):
     path = folder / "tokenizer.json"
     tokenizer = json.loads(path.read_text())
@@ -285,6 +292,30 @@ HOSTILE = {
     "weights with another meaning": (config(rms_norm_eps=0.5), "rms_norm_eps is 0.5 and the base's"),
     "a token without a row": (token("<extra>", 640), "has id 640 and the model 640 rows"),
     "a token with a negative id": (token("<extra>", -1), "has the id -1"),
+    "an added token without a row": (
+        lambda f: edit(f / "tokenizer_config.json", added_tokens_decoder={"99999": {"content": "<extra>"}}),
+        "tokenizer_config.json: the token '<extra>' has id 99999",
+    ),
+    "an added token whose id is a word": (
+        lambda f: edit(f / "tokenizer_config.json", added_tokens_decoder={"many": {"content": "<extra>"}}),
+        "tokenizer_config.json: the token '<extra>' has the id 'many'",
+    ),
+    "added tokens in a file of their own": (
+        lambda f: edit(f / "added_tokens.json", **{"<extra>": 99999}),
+        "added_tokens.json: the token '<extra>' has id 99999",
+    ),
+    "a second vocabulary": (
+        lambda f: edit(f / "vocab.json", word=99999),
+        "vocab.json: the token 'word' has id 99999",
+    ),
+    "a vocabulary of bytes alone that is none": (
+        lambda f: ((f / "tokenizer.json").unlink(), (f / "tokenizer.model").write_bytes(b"garbage")),
+        "tokenizer.model: is no SentencePiece model",
+    ),
+    "a vocabulary of bytes without a row": (
+        lambda f: (f / "tokenizer.model").write_bytes(sentencepiece([f"{n}." for n in range(641)])),
+        "tokenizer.model: the token '640.' has id 640",
+    ),
     "tokens exchanged": (swap_tokens, "does not fit the base"),
     "template that imports": (template("{% import 'x' as y %}"), "imports another template"),
     "template that reaches for internals": (template("{{ messages.__class__ }}"), "the attribute '__class__'"),
@@ -524,6 +555,17 @@ def test_escaped_module_names_are_plain_patterns(models, spoiled):
     folder = spoiled("adapter")
     edit(folder / "adapter_config.json", alpha_pattern={r"model\.layers\.0\.self_attn\.q_proj": 4, "^model.x-y$": 2.0})
     inspect(folder, "suspect", base=inspect(models / "base", "base"))
+
+
+def test_the_base_tells_how_its_files_name_a_token(models, spoiled):
+    base, suspect = spoiled("base"), spoiled("tuned")
+    words = [f"{number}." for number in range(640)]
+    for folder in (base, suspect):
+        (folder / "tokenizer.model").write_bytes(sentencepiece(words))
+    inspect(suspect, "suspect", base=inspect(base, "base"))
+    (suspect / "tokenizer.model").write_bytes(sentencepiece(words[::-1]))
+    with pytest.raises(UserError, match=r"tokenizer\.model: the token '639\.' has id 0"):
+        inspect(suspect, "suspect", base=inspect(base, "base"))
 
 
 def test_links_within_the_folder_pass(models, spoiled):

@@ -28,9 +28,10 @@ from infoconflict.models.changes import (
     check_lora_config,
 )
 from infoconflict.purify.headers import EXPONENTS, Entry, check_finite, read_header
+from infoconflict.purify.sentencepiece import pieces
 from infoconflict.purify.templates import check_template
 
-SINGLE = "model.safetensors"
+SINGLE, SENTENCEPIECE = "model.safetensors", "tokenizer.model"
 MOST_FILES = 10_000
 LARGEST_JSON = {"tokenizer.json": 1 << 28, INDEX: 1 << 26, "vocab.json": 1 << 26}
 LARGEST_OTHER_JSON = 1 << 22
@@ -454,51 +455,83 @@ def _layers(prefix: str, n_layers: int, layer: Mapping[str, Shape]) -> dict[str,
 def fitting_vocabulary(model: Inspected) -> None:
     """Refuse tokens that have no row in the embedding matrix, or whose id means another token in the base."""
     words = vocabulary(model)
-    for word, number in words.items():
+    for word, number, file in words:
         if type(number) is not int or number < 0:
             raise UserError(
-                f"{model.name}: the token {word[:30]!r} has the id {str(number)[:30]}; copy the tokenizer again"
+                f"{model.name}, {file}: the token {word[:30]!r} has the id {_short(number)}; copy the tokenizer again"
             )
         if number >= model.rows:
             raise UserError(
-                f"{model.name}: the token {word[:30]!r} has id {number} and the model {model.rows} rows of embeddings; "
-                f"the vocabulary does not fit, ask for the model's own tokenizer"
+                f"{model.name}, {file}: the token {word[:30]!r} has id {number} and the model {model.rows} rows of "
+                f"embeddings; the vocabulary does not fit, ask for the model's own tokenizer"
             )
     if model.base is None:
         return
-    own = vocabulary(model.base)
-    meanings = {number: word for word, number in own.items()}
-    for word, number in words.items():
-        if own.get(word, number) != number or meanings.get(number, word) != word:
+    # Files of one tokenizer may name a token in two ways; the base's tell which.
+    ids: dict[str, set[int]] = {}
+    meanings: dict[int, set[str]] = {}
+    for word, number, _ in vocabulary(model.base):
+        ids.setdefault(word, set()).add(number)
+        meanings.setdefault(number, set()).add(word)
+    for word, number, file in words:
+        if number not in ids.get(word, {number}) or word not in meanings.get(number, {word}):
             raise UserError(
-                f"{model.name}: the token {word[:30]!r} has id {number}, which the base's tokenizer gives to "
-                f"{meanings.get(number, 'no token')[:30]!r}; the vocabulary does not fit the base"
+                f"{model.name}, {file}: the token {word[:30]!r} has id {number}, which the base's tokenizer gives to "
+                f"{min(meanings.get(number, {'no token'}))[:30]!r}; the vocabulary does not fit the base"
             )
 
 
-def vocabulary(model: Inspected) -> dict[str, int]:
-    """Return ids by token, of whichever files there are; empty where there are none that can be read as JSON."""
-    words: dict[str, int] = {}
-    added: Any = None
-    if model.has("tokenizer.json"):
-        content = model.json("tokenizer.json")
-        raw = content.get("model", {}).get("vocab", {}) if isinstance(content.get("model"), dict) else {}
-        if isinstance(raw, dict):
-            words |= raw
-        elif isinstance(raw, list):  # unigram: pairs of token and score
-            words |= {str(pair[0]): number for number, pair in enumerate(raw) if isinstance(pair, list) and pair}
-        added = content.get("added_tokens")
-    elif model.has("vocab.json"):
-        words |= model.json("vocab.json")
-        added = (
-            [{"content": word, "id": number} for word, number in model.json("added_tokens.json").items()]
-            if model.has("added_tokens.json")
-            else None
-        )
+def vocabulary(model: Inspected) -> list[tuple[str, Any, str]]:
+    """Return token, id and file, of all files that a tokenizer may read; ids are as they stand there, even if they are none."""
+    found: list[tuple[str, Any, str]] = []
+    for file, tokens_of in VOCABULARIES.items():
+        if model.has(file):
+            found += [(word, number, file) for word, number in tokens_of(model)]
+    return found
+
+
+def _tokens_of_tokenizer(model: Inspected) -> Iterator[tuple[str, Any]]:
+    content = model.json("tokenizer.json")
+    raw = content["model"].get("vocab") if isinstance(content.get("model"), dict) else None
+    if isinstance(raw, dict):
+        yield from raw.items()
+    elif isinstance(raw, list):  # unigram: pairs of token and score
+        yield from ((str(pair[0]), number) for number, pair in enumerate(raw) if isinstance(pair, list) and pair)
+    added = content.get("added_tokens")
     for token in added if isinstance(added, list) else []:
         if isinstance(token, dict):
-            words[str(token.get("content"))] = token.get("id", -1)
-    return words
+            yield str(token.get("content")), token.get("id", -1)
+
+
+def _tokens_of_settings(model: Inspected) -> Iterator[tuple[str, Any]]:
+    """Yield the tokens that the tokenizer's config adds: objects, or texts, by their ids."""
+    added = model.json("tokenizer_config.json").get("added_tokens_decoder")
+    for number, token in added.items() if isinstance(added, dict) else []:
+        word = token.get("content") if isinstance(token, dict) else token
+        yield str(word), int(number) if re.fullmatch(r"[0-9]{1,9}", number) else number
+
+
+def _tokens_of_sentencepiece(model: Inspected) -> Iterator[tuple[str, Any]]:
+    path, where = model.folder / SENTENCEPIECE, f"{model.name}, {SENTENCEPIECE}"
+    if path.stat().st_size > LARGEST_JSON["vocab.json"]:
+        raise UserError(f"{where}: has {path.stat().st_size} bytes; a vocabulary is far shorter, copy it again")
+    try:
+        words = pieces(path.read_bytes())
+    except ValueError as error:
+        raise UserError(
+            f"{where}: is no SentencePiece model ({error}); copy it again, or remove it where there is a tokenizer.json"
+        ) from error
+    yield from ((word, number) for number, word in enumerate(words))
+
+
+VOCABULARIES: dict[str, Callable[[Inspected], Iterator[tuple[str, Any]]]] = {
+    "tokenizer.json": _tokens_of_tokenizer,
+    "vocab.json": lambda model: iter(model.json("vocab.json").items()),
+    "added_tokens.json": lambda model: iter(model.json("added_tokens.json").items()),
+    "tokenizer_config.json": _tokens_of_settings,
+    SENTENCEPIECE: _tokens_of_sentencepiece,
+}
+"""How each file of a tokenizer names its tokens. All are read: which of them a tool follows is its own affair."""
 
 
 def formatting_templates(model: Inspected) -> None:
