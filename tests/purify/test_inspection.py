@@ -92,6 +92,10 @@ def gap(header):
             entry["data_offsets"] = [at + 8 for at in entry["data_offsets"]]
 
 
+def notes(value):
+    return lambda header: header.update(__metadata__=value)
+
+
 def config(**changes):
     return lambda folder: edit(folder / "config.json", **changes)
 
@@ -116,7 +120,9 @@ def token(content, number):
 
 def sentencepiece(words):
     """Return a vocabulary as SentencePiece writes it: word, score, and for the first its kind, then the trainer's settings."""
-    pieces = [b"\x0a" + bytes([len(word.encode())]) + word.encode() + b"\x15" + struct.pack("<f", -1.0) for word in words]
+    pieces = [
+        b"\x0a" + bytes([len(word.encode())]) + word.encode() + b"\x15" + struct.pack("<f", -1.0) for word in words
+    ]
     pieces[0] += b"\x18\x02"
     return b"".join(b"\x0a" + bytes([len(piece)]) + piece for piece in pieces) + b"\x12\x03\x20\x80\x05"
 
@@ -176,6 +182,9 @@ HOSTILE = {
         lambda f: (f / WEIGHTS).write_bytes(raw(b'{"a": {}, "a": {}}')),
         "a key stands there twice",
     ),
+    "notes that are no map": (lambda f: rewrite(f / WEIGHTS, notes("pt")), "its __metadata__ is no map of texts"),
+    "notes that are no texts": (lambda f: rewrite(f / WEIGHTS, notes({"n": 1})), "its __metadata__ is no map of texts"),
+    "notes that are nothing": (lambda f: rewrite(f / WEIGHTS, notes(None)), "its __metadata__ is no map of texts"),
     "no tensor at all": (lambda f: (f / WEIGHTS).write_bytes(raw({})), "holds no tensor"),
     "tensors overlap": (lambda f: rewrite(f / WEIGHTS, overlap), "overlap"),
     "bytes that no tensor claims": (

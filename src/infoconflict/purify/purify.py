@@ -40,8 +40,8 @@ MOST_DECIMALS = 6
 def check_models(job: Job) -> None:
     """Inspect base and suspect, and only then take them over: the base as a checkpoint, the suspect's weights alone."""
     downloads = Path("work/downloads")
-    base = _inspected_base(job, downloads / "base")
-    folder, name = folder_of(job.spec["model"], downloads / "model")
+    base = _inspected_base(job, downloads)
+    folder, name = folder_of(job.spec["model"], downloads)
     suspect = inspect(folder, name, base=base, base_id=job.spec["base"])
     found = summary(suspect) | {"base": summary(base), "model": job.spec["model"], "base_name": job.spec["base"]}
     if job.spec["base"] not in PACKAGES:
