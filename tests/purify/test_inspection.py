@@ -184,7 +184,6 @@ HOSTILE = {
     ),
     "notes that are no map": (lambda f: rewrite(f / WEIGHTS, notes("pt")), "its __metadata__ is no map of texts"),
     "notes that are no texts": (lambda f: rewrite(f / WEIGHTS, notes({"n": 1})), "its __metadata__ is no map of texts"),
-    "notes that are nothing": (lambda f: rewrite(f / WEIGHTS, notes(None)), "its __metadata__ is no map of texts"),
     "no tensor at all": (lambda f: (f / WEIGHTS).write_bytes(raw({})), "holds no tensor"),
     "tensors overlap": (lambda f: rewrite(f / WEIGHTS, overlap), "overlap"),
     "bytes that no tensor claims": (
