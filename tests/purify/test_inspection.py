@@ -158,6 +158,10 @@ HOSTILE = {
     "config is no JSON": (lambda f: (f / "config.json").write_text("{"), "config.json: not readable as JSON"),
     "config is a list": (lambda f: (f / "config.json").write_text("[]"), "holds a list instead of an object"),
     "config nested without end": (lambda f: (f / "config.json").write_text('{"a":' * 9999), "not readable as JSON"),
+    "config nested too deep": (
+        lambda f: (f / "config.json").write_text('{"a":' * 500 + "1" + "}" * 500),
+        "config.json: is nested more than 100 times",
+    ),
     "config with a key twice": (
         lambda f: (f / "config.json").write_text('{"model_type": "llama", "model_type": "gpt2"}'),
         "a key stands there twice",
@@ -298,6 +302,11 @@ HOSTILE = {
     "name that looks like an option": (lambda f: (f / "-rf").write_text(""), "a dash in front"),
     "another architecture": (config(model_type="gptj"), "is a 'gptj' and the base a 'llama'"),
     "weights with another meaning": (config(rms_norm_eps=0.5), "rms_norm_eps is 0.5 and the base's"),
+    "positions with another meaning": (
+        config(rope_scaling={"rope_type": "linear", "factor": 4.0}),
+        "rope_scaling is {'rope_type': 'linear', 'factor': 4.0} and the base's None",
+    ),
+    "a scale that the base lacks": (config(logit_scale=0.1), "logit_scale is 0.1 and the base's None"),
     "a token without a row": (token("<extra>", 640), "has id 640 and the model 640 rows"),
     "a token with a negative id": (token("<extra>", -1), "has the id -1"),
     "an added token without a row": (
@@ -552,6 +561,15 @@ def test_the_claimed_base_may_be_the_packaged_one(models, spoiled):
 def test_a_claimed_base_that_cannot_be_compared_is_told(claimed, told, shown, models, spoiled):
     found = with_claim(models, spoiled, base_id="/home/me/base", claimed=claimed, _name_or_path=told)
     assert summary(found)["uncompared_base"] == shown
+
+
+def test_other_keys_of_the_config_are_told(models, spoiled):
+    config(max_position_embeddings=4096, **{"own<b>key": [1] * 99})(folder := spoiled("tuned"))
+    found = summary(inspect(folder, "suspect", base=inspect(models / "base", "base")))
+    first, second = found["other_config"]
+    assert first == "max_position_embeddings: 4096, the base's 1024"
+    assert second.startswith("own<b>key: [1, 1, 1")
+    assert second.endswith("..., the base's None")
 
 
 def test_a_whole_model_claims_no_base(models):

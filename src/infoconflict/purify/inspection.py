@@ -28,6 +28,7 @@ from infoconflict.models.changes import (
     check_lora_config,
 )
 from infoconflict.purify.headers import EXPONENTS, Entry, check_finite, read_header
+from infoconflict.purify.meanings import meanings_apart, others_apart
 from infoconflict.purify.sentencepiece import pieces
 from infoconflict.purify.templates import check_template
 
@@ -36,6 +37,7 @@ MOST_FILES = 10_000
 LARGEST_JSON = {"tokenizer.json": 1 << 28, INDEX: 1 << 26, "vocab.json": 1 << 26}
 LARGEST_OTHER_JSON = 1 << 22
 """Bytes; a config has thousands, a tokenizer of 256,000 words about 35 million."""
+DEEPEST_JSON = 100
 
 # What torch, Keras and pickle write: reading them can run code.
 PICKLES = frozenset(
@@ -53,13 +55,6 @@ SETTINGS = (
 )
 # Marks that tools give a meaning in paths: mergekit splits names at '+' and '@', others at ':' and '\'.
 BAD_MARKS = ("..", "+", "@", "\\", ":", "\n", "\r", "\0")
-# Keys of config.json that decide what weights mean without showing in their shapes.
-MEANING = (
-    *("num_attention_heads", "n_head", "num_key_value_heads", "head_dim", "hidden_act", "activation_function"),
-    *("rms_norm_eps", "layer_norm_epsilon", "layer_norm_eps", "rope_theta", "rope_scaling", "rope_parameters"),
-    *("rotary_dim", "partial_rotary_factor", "sliding_window", "scale_attn_weights", "reorder_and_upcast_attn"),
-    *("scale_attn_by_inverse_layer_idx", "tie_word_embeddings", "vocab_size"),
-)
 # Module names as PEFT escapes them: a regular expression that could run without end is refused.
 PLAIN_PATTERN = re.compile(r"(?:[\w.^$-]|\\[.-])+")
 HUB_NAME = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
@@ -184,6 +179,12 @@ def _json_object(path: Path, where: str) -> dict[str, Any]:
         raise UserError(f"{where}: not readable as JSON ({error}); copy the file again") from error
     if not isinstance(content, dict):
         raise UserError(f"{where}: holds a {type(content).__name__} instead of an object; copy the file again")
+    level: list[Any] = [content]
+    for _ in range(DEEPEST_JSON):
+        parts = (part.values() if isinstance(part, dict) else part for part in level)
+        level = [child for children in parts for child in children if isinstance(child, dict | list)]
+    if level:
+        raise UserError(f"{where}: is nested more than {DEEPEST_JSON} times; distrust it")
     return content
 
 
@@ -741,12 +742,11 @@ def same_family(model: Inspected) -> None:
         raise UserError(
             f"{model.name}: is a '{own['model_type']}' and the base a '{base['model_type']}'; give its own base"
         )
-    for key in MEANING:
-        if key in own and key in base and own[key] != base[key]:
-            raise UserError(
-                f"{model.name}, config.json: {key} is {str(own[key])[:40]} and the base's {str(base[key])[:40]}; give the "
-                f"base that it was tuned from"
-            )
+    for key, own_value, value in meanings_apart(own, base):
+        raise UserError(
+            f"{model.name}, config.json: {key} is {_short(own_value)} and the base's {_short(value)}; give the base that it "
+            f"was tuned from"
+        )
 
 
 def same_shapes(model: Inspected) -> None:
@@ -813,6 +813,7 @@ def summary(model: Inspected) -> dict[str, Any]:
         "weight_bytes": sum(entry.end - entry.start for entry in entries),
         "stored_as": sorted({entry.dtype for entry in entries}),
         "checks": [str(check.__doc__).strip().splitlines()[0] for check in CHECKS],
+        "other_config": _other_config(model),
         "uncompared_base": _uncompared_base(model),
         "other_chat_template": sorted({where for where, text in own if model.base and text not in base}),
     }
@@ -824,3 +825,11 @@ def _uncompared_base(model: Inspected) -> str | None:
         return None
     claimed = claimed_base(model)
     return None if _is_hub_id(claimed) and names_of_base(model) else claimed
+
+
+def _other_config(model: Inspected) -> list[str]:
+    """Return the further keys of a whole model's config that differ from its base's, with both values."""
+    if model.is_adapter or model.base is None:
+        return []
+    apart = others_apart(model.json("config.json"), model.base.json("config.json"))
+    return [f"{_short(key)[1:-1]}: {_short(own)}, the base's {_short(base)}" for key, own, base in apart]

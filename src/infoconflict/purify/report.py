@@ -313,6 +313,9 @@ def _checks(story: Story) -> Html:
     )
     other = found["other_chat_template"]
     note = [tag("p", f"Its chat template is not the base's and was left behind ({', '.join(other)}).")] if other else []
+    if apart := found["other_config"]:
+        told = "Its config differs from the base's in what no check can judge, and it was measured with the base's: "
+        note.append(tag("p", f"{told}{'; '.join(apart)}."))
     if (claimed := found["uncompared_base"]) is not None:
         note.append(tag("p", uncompared(claimed)))
     checks = [tag("li", sentence) for sentence in found["checks"]]
