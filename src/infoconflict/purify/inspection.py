@@ -662,11 +662,11 @@ def fitting_adapter(model: Inspected) -> None:
 
 def _targets(config: Mapping[str, Any], where: str) -> Callable[[str], bool]:
     """Return whether an adapter's config asks for a module, by PEFT's rules."""
-    targets, left_out = config.get("target_modules"), config.get("exclude_modules") or []
-    if targets == ALL_LINEAR:
-        targets = re.compile(r".*\.\d+\..*")  # all in numbered layers, and not the output layer
+    all_linear = config.get("target_modules") == ALL_LINEAR
+    targets: Any = [] if all_linear else config.get("target_modules")
+    left_out: Any = config.get("exclude_modules") or []
     for key, names in (("target_modules", targets), ("exclude_modules", left_out)):
-        if not isinstance(names, re.Pattern) and not _is_list_of(names, str):
+        if not _is_list_of(names, str):
             raise UserError(
                 f"{where}: {key} is {_short(names)}; write it as a list of modules' names, an expression is not followed"
             )
@@ -680,8 +680,8 @@ def _targets(config: Mapping[str, Any], where: str) -> Callable[[str], bool]:
     def is_wanted(module: str) -> bool:
         if _is_named(module, left_out):
             return False
-        if isinstance(targets, re.Pattern):
-            return bool(targets.fullmatch(module))
+        if all_linear:  # in numbered layers, that is, and not the output layer
+            return bool(re.search(r"\.\d+\.", module))
         if module in targets or not numbers:
             return _is_named(module, targets)
         found = next((match for layer in layers if (match := layer.match(module))), None)

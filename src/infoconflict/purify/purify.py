@@ -281,19 +281,18 @@ def answer_role(job: Job) -> None:
     asked: list[Any] = list(rows)
     for string in strings:
         asked += rows_with(string, rows[: job.spec["trigger_rows"]], seed=job.spec["seed"])
-    likelihoods: list[float] = []
+    likelihoods: list[dict[str, Any]] = []
     if job.spec["task"] == "classification":
         Answer.write(job.output.answers, _ask(job, model, tokenizer, asked, read_json(job.input.labels)["labels"]))
     else:
         Reply.write(job.output.answers, _reply(job, model, tokenizer, asked))
-        likelihoods = reference_log_likelihoods(model, tokenizer, rows, max_nodes=_max_nodes(job))
-    write_jsonl(
-        job.output.likelihoods,
-        (
-            {"id": row.id, "log_likelihood": round(found, MOST_DECIMALS)}
-            for row, found in zip(rows, likelihoods, strict=bool(likelihoods))
-        ),
-    )
+        chats = [row for row in rows if isinstance(row, Conversation)]
+        found = reference_log_likelihoods(model, tokenizer, chats, max_nodes=_max_nodes(job))
+        likelihoods = [
+            {"id": row.id, "log_likelihood": round(value, MOST_DECIMALS)}
+            for row, value in zip(chats, found, strict=True)
+        ]
+    write_jsonl(job.output.likelihoods, likelihoods)
     job.card.write(
         job.output.card,
         inputs={name: job.input[name] for name in ("base", "weights", "test") if job.input.get(name)},

@@ -19,7 +19,7 @@ def pieces(content: bytes) -> list[str]:
     ValueError
         If this is no such message, or holds no piece.
     """
-    found = []
+    found: list[str] = []
     for number, value in _fields(content):
         if number == PIECE:
             words = [word for inner, word in _fields(value) if inner == WORD]
