@@ -520,6 +520,25 @@ def test_other_ways_to_name_the_same_modules_pass(changes, models, spoiled):
     inspect(folder, "suspect", base=inspect(models / "base", "base"))
 
 
+@pytest.mark.parametrize("architecture", ["gpt2", "gptj", "llama"])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"target_modules": "all-linear", "rank_pattern": {"fc_in": 2, "up_proj": 3}},
+        {"target_modules": None, "layers_to_transform": [1], "rank_pattern": {"q_proj": 2, "c_attn": 5}},
+    ],
+)
+def test_what_peft_saves_passes(architecture, options, tiny_dirs, tmp_path):
+    from peft import LoraConfig, get_peft_model
+    from transformers import AutoModelForCausalLM
+
+    options = options | {"fan_in_fan_out": architecture == "gpt2", "task_type": "CAUSAL_LM", "r": 4}
+    model = AutoModelForCausalLM.from_pretrained(tiny_dirs[architecture], local_files_only=True)
+    get_peft_model(model, LoraConfig(**options)).save_pretrained(tmp_path / "adapter")
+    base = inspect(tiny_dirs[architecture], "base")
+    assert summary(inspect(tmp_path / "adapter", "suspect", base=base))["kind"] == "adapter"
+
+
 CLAIMED = "some-other/base"
 
 
