@@ -345,6 +345,10 @@ HOSTILE = {
         lambda f: edit(f / "tokenizer_config.json", chat_template=[{"name": "tools", "template": "{{ x|attr('y') }}"}]),
         "uses the filter 'attr'",
     ),
+    "template that only names a function": (
+        lambda f: edit(f / "tokenizer_config.json", chat_template={"default": "{{ lipsum }}"}),
+        "the chat template uses Jinja's own 'lipsum'",
+    ),
     "templates by name": (
         lambda f: edit(f / "tokenizer_config.json", chat_template={"default": "{{ x }}", "tools": "{{ y|attr('z') }}"}),
         "tokenizer_config.json: the chat template uses the filter 'attr'",
