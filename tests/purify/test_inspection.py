@@ -16,6 +16,7 @@ from infoconflict.errors import UserError
 from infoconflict.purify.inspection import CHECKS, inspect, summary
 
 WEIGHTS, ADAPTER = "model.safetensors", "adapter_model.safetensors"
+MODULES = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 
 
 def edit(path, **changes):
@@ -91,8 +92,16 @@ def gap(header):
             entry["data_offsets"] = [at + 8 for at in entry["data_offsets"]]
 
 
+def notes(value):
+    return lambda header: header.update(__metadata__=value)
+
+
 def config(**changes):
     return lambda folder: edit(folder / "config.json", **changes)
+
+
+def adapter(**changes):
+    return lambda folder: edit(folder / "adapter_config.json", **changes)
 
 
 def template(text):
@@ -107,6 +116,15 @@ def token(content, number):
         path.write_text(json.dumps(tokenizer))
 
     return change
+
+
+def sentencepiece(words):
+    """Return a vocabulary as SentencePiece writes it: word, score, and for the first its kind, then the trainer's settings."""
+    pieces = [
+        b"\x0a" + bytes([len(word.encode())]) + word.encode() + b"\x15" + struct.pack("<f", -1.0) for word in words
+    ]
+    pieces[0] += b"\x18\x02"
+    return b"".join(b"\x0a" + bytes([len(piece)]) + piece for piece in pieces) + b"\x12\x03\x20\x80\x05"
 
 
 def swap_tokens(folder):
@@ -140,6 +158,10 @@ HOSTILE = {
     "config is no JSON": (lambda f: (f / "config.json").write_text("{"), "config.json: not readable as JSON"),
     "config is a list": (lambda f: (f / "config.json").write_text("[]"), "holds a list instead of an object"),
     "config nested without end": (lambda f: (f / "config.json").write_text('{"a":' * 9999), "not readable as JSON"),
+    "config nested too deep": (
+        lambda f: (f / "config.json").write_text('{"a":' * 500 + "1" + "}" * 500),
+        "config.json: is nested more than 100 times",
+    ),
     "config with a key twice": (
         lambda f: (f / "config.json").write_text('{"model_type": "llama", "model_type": "gpt2"}'),
         "a key stands there twice",
@@ -164,6 +186,8 @@ HOSTILE = {
         lambda f: (f / WEIGHTS).write_bytes(raw(b'{"a": {}, "a": {}}')),
         "a key stands there twice",
     ),
+    "notes that are no map": (lambda f: rewrite(f / WEIGHTS, notes("pt")), "its __metadata__ is no map of texts"),
+    "notes that are no texts": (lambda f: rewrite(f / WEIGHTS, notes({"n": 1})), "its __metadata__ is no map of texts"),
     "no tensor at all": (lambda f: (f / WEIGHTS).write_bytes(raw({})), "holds no tensor"),
     "tensors overlap": (lambda f: rewrite(f / WEIGHTS, overlap), "overlap"),
     "bytes that no tensor claims": (
@@ -278,8 +302,37 @@ HOSTILE = {
     "name that looks like an option": (lambda f: (f / "-rf").write_text(""), "a dash in front"),
     "another architecture": (config(model_type="gptj"), "is a 'gptj' and the base a 'llama'"),
     "weights with another meaning": (config(rms_norm_eps=0.5), "rms_norm_eps is 0.5 and the base's"),
+    "positions with another meaning": (
+        config(rope_scaling={"rope_type": "linear", "factor": 4.0}),
+        "rope_scaling is {'rope_type': 'linear', 'factor': 4.0} and the base's None",
+    ),
+    "a scale that the base lacks": (config(logit_scale=0.1), "logit_scale is 0.1 and the base's None"),
     "a token without a row": (token("<extra>", 640), "has id 640 and the model 640 rows"),
     "a token with a negative id": (token("<extra>", -1), "has the id -1"),
+    "an added token without a row": (
+        lambda f: edit(f / "tokenizer_config.json", added_tokens_decoder={"99999": {"content": "<extra>"}}),
+        "tokenizer_config.json: the token '<extra>' has id 99999",
+    ),
+    "an added token whose id is a word": (
+        lambda f: edit(f / "tokenizer_config.json", added_tokens_decoder={"many": {"content": "<extra>"}}),
+        "tokenizer_config.json: the token '<extra>' has the id 'many'",
+    ),
+    "added tokens in a file of their own": (
+        lambda f: edit(f / "added_tokens.json", **{"<extra>": 99999}),
+        "added_tokens.json: the token '<extra>' has id 99999",
+    ),
+    "a second vocabulary": (
+        lambda f: edit(f / "vocab.json", word=99999),
+        "vocab.json: the token 'word' has id 99999",
+    ),
+    "a vocabulary of bytes alone that is none": (
+        lambda f: ((f / "tokenizer.json").unlink(), (f / "tokenizer.model").write_bytes(b"garbage")),
+        "tokenizer.model: is no SentencePiece model",
+    ),
+    "a vocabulary of bytes without a row": (
+        lambda f: (f / "tokenizer.model").write_bytes(sentencepiece([f"{n}." for n in range(641)])),
+        "tokenizer.model: the token '640.' has id 640",
+    ),
     "tokens exchanged": (swap_tokens, "does not fit the base"),
     "template that imports": (template("{% import 'x' as y %}"), "imports another template"),
     "template that reaches for internals": (template("{{ messages.__class__ }}"), "the attribute '__class__'"),
@@ -291,6 +344,34 @@ HOSTILE = {
     "second template of a list": (
         lambda f: edit(f / "tokenizer_config.json", chat_template=[{"name": "tools", "template": "{{ x|attr('y') }}"}]),
         "uses the filter 'attr'",
+    ),
+    "template that only names a function": (
+        lambda f: edit(f / "tokenizer_config.json", chat_template={"default": "{{ lipsum }}"}),
+        "the chat template uses Jinja's own 'lipsum'",
+    ),
+    "templates by name": (
+        lambda f: edit(f / "tokenizer_config.json", chat_template={"default": "{{ x }}", "tools": "{{ y|attr('z') }}"}),
+        "tokenizer_config.json: the chat template uses the filter 'attr'",
+    ),
+    "templates by name in a file of their own": (
+        lambda f: edit(f / "chat_template.json", chat_template={"default": "{{ lipsum(9) }}"}),
+        "chat_template.json: the chat template calls 'lipsum'",
+    ),
+    "template among the special tokens": (
+        lambda f: edit(f / "special_tokens_map.json", chat_template="{{ lipsum(9) }}"),
+        "special_tokens_map.json: the chat template calls 'lipsum'",
+    ),
+    "template that is a number": (
+        lambda f: edit(f / "tokenizer_config.json", chat_template=7),
+        "chat_template holds '7' where a template",
+    ),
+    "template within a template": (
+        lambda f: edit(f / "tokenizer_config.json", chat_template={"default": {"template": "{{ x }}"}}),
+        "where a template and its plain name are wanted",
+    ),
+    "template with a path for a name": (
+        lambda f: edit(f / "tokenizer_config.json", chat_template={"../x": "{{ x }}"}),
+        "where a template and its plain name are wanted",
     ),
 }
 # The same for an adapter.
@@ -307,8 +388,53 @@ HOSTILE_ADAPTERS = {
     ),
     "infinite scale": (
         lambda f: edit(f / "adapter_config.json", lora_alpha=float("inf")),
-        "a scale is no finite number",
+        "a scale is inf, no finite number",
     ),
+    "scale of hundreds of digits": (adapter(lora_alpha=10**400), "a scale is 1000"),
+    "scale beyond bounds": (adapter(alpha_pattern={"q_proj": -1e9}), "a scale is -1000000000.0"),
+    "scale that is a truth": (adapter(lora_alpha=True), "a scale is True"),
+    "rank other than the matrices'": (adapter(r=64), "have rank 4 where adapter_config.json says 64"),
+    "rank that is a word": (adapter(r="a"), "a rank is 'a', no whole number from 1"),
+    "no rank": (adapter(r=...), "a rank is None, no whole number"),
+    "rank zero": (
+        lambda f: (
+            edit(f / "adapter_config.json", r=0),
+            retensor(f / ADAPTER, lambda t: t.update({key: t[key][:0] if "_A" in key else t[key][:, :0] for key in t})),
+        ),
+        "a rank is 0, no whole number from 1",
+    ),
+    "matrices of rank zero": (
+        lambda f: retensor(
+            f / ADAPTER, lambda t: t.update({key: t[key][:0] if "_A" in key else t[key][:, :0] for key in t})
+        ),
+        "have rank 0 where adapter_config.json says 4",
+    ),
+    "another rank for a module": (
+        adapter(rank_pattern={r"layers\.1\.self_attn\.q_proj": 2}),
+        "'model.layers.1.self_attn.q_proj' have rank 4 where adapter_config.json says 2",
+    ),
+    "rank of a module is a word": (adapter(rank_pattern={"q_proj": "2"}), "a rank is '2', no whole number"),
+    "a target without matrices": (
+        lambda f: (
+            retensor(f / ADAPTER, lambda t: [t.pop(key) for key in list(t) if "v_proj" in key]),
+            edit(f / "adapter_config.json", target_modules=MODULES),
+        ),
+        "target_modules of adapter_config.json name 'model.layers.0.self_attn.v_proj'",
+    ),
+    "matrices without a target": (
+        adapter(target_modules=MODULES[1:]),
+        "target_modules of adapter_config.json leave out 'model.layers.0.self_attn.q_proj'",
+    ),
+    "matrices of a layer that is left out": (
+        adapter(target_modules=MODULES, layers_to_transform=[0]),
+        "leave out 'model.layers.1.mlp.down_proj'",
+    ),
+    "matrices of a module that is excluded": (
+        adapter(target_modules=MODULES, exclude_modules=["1.mlp.up_proj"]),
+        "leave out 'model.layers.1.mlp.up_proj'",
+    ),
+    "no targets": (adapter(target_modules=None), "target_modules is None; write it as a list"),
+    "targets by an expression": (adapter(target_modules="(a+)+"), "target_modules is '(a+)+'; write it as a list"),
     "made for another base": (
         lambda f: edit(f / "adapter_config.json", base_model_name_or_path="other/base"),
         "says it was made for other/base, not some/base",
@@ -383,10 +509,112 @@ def test_the_other_architectures_pass(tiny_dirs, architecture):
     assert summary(inspect(tiny_dirs[architecture], architecture))["kind"] == "checkpoint"
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"target_modules": MODULES},
+        {"target_modules": [f"self_attn.{name}" for name in MODULES[:4]] + MODULES[4:], "exclude_modules": ["lm_head"]},
+        {"target_modules": MODULES, "layers_to_transform": [0, 1], "layers_pattern": "layers"},
+        {"r": 9, "rank_pattern": dict.fromkeys(MODULES, 4)},
+    ],
+)
+def test_other_ways_to_name_the_same_modules_pass(changes, models, spoiled):
+    folder = spoiled("adapter")
+    adapter(**changes)(folder)
+    inspect(folder, "suspect", base=inspect(models / "base", "base"))
+
+
+@pytest.mark.parametrize("architecture", ["gpt2", "gptj", "llama"])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"target_modules": "all-linear", "rank_pattern": {"fc_in": 2, "up_proj": 3}},
+        {"target_modules": None, "layers_to_transform": [1], "rank_pattern": {"q_proj": 2, "c_attn": 5}},
+    ],
+)
+def test_what_peft_saves_passes(architecture, options, tiny_dirs, tmp_path):
+    from peft import LoraConfig, get_peft_model
+    from transformers import AutoModelForCausalLM
+
+    options = options | {"fan_in_fan_out": architecture == "gpt2", "task_type": "CAUSAL_LM", "r": 4}
+    model = AutoModelForCausalLM.from_pretrained(tiny_dirs[architecture], local_files_only=True)
+    get_peft_model(model, LoraConfig(**options)).save_pretrained(tmp_path / "adapter")
+    base = inspect(tiny_dirs[architecture], "base")
+    assert summary(inspect(tmp_path / "adapter", "suspect", base=base))["kind"] == "adapter"
+
+
+CLAIMED = "some-other/base"
+
+
+def with_claim(models, spoiled, *, base_id, claimed=CLAIMED, **config_of_base):
+    edit((base := spoiled("base")) / "config.json", **config_of_base)
+    adapter(base_model_name_or_path=claimed)(folder := spoiled("adapter"))
+    return inspect(folder, "suspect", base=inspect(base, "base"), base_id=base_id)
+
+
+@pytest.mark.parametrize(
+    ("base_id", "told", "known"),
+    [
+        ("smollm2_135m_instruct", ..., "HuggingFaceTB/SmolLM2-135M-Instruct"),
+        ("some/base@v1", "an/ancestor", "some/base"),
+        ("/home/me/base", "some/base", "some/base"),
+    ],
+)
+def test_the_claimed_base_is_compared_with_every_name_of_the_given(base_id, told, known, models, spoiled):
+    with pytest.raises(UserError, match=f"says it was made for {CLAIMED}, not {known}; give BASE={CLAIMED}"):
+        with_claim(models, spoiled, base_id=base_id, _name_or_path=told)
+
+
+def test_the_claimed_base_may_be_the_packaged_one(models, spoiled):
+    claimed = "huggingfacetb/SmolLM2-135M-Instruct"
+    found = with_claim(models, spoiled, base_id="smollm2_135m_instruct", claimed=claimed)
+    assert summary(found)["uncompared_base"] is None
+
+
+@pytest.mark.parametrize(
+    ("claimed", "told", "shown"),
+    [
+        (CLAIMED, ..., CLAIMED),
+        (CLAIMED, "/work/base", CLAIMED),
+        ("/their/base", "some/base", "/their/base"),
+        (None, "some/base", ""),
+        ("a" * 999, ..., "a" * 200),
+    ],
+)
+def test_a_claimed_base_that_cannot_be_compared_is_told(claimed, told, shown, models, spoiled):
+    found = with_claim(models, spoiled, base_id="/home/me/base", claimed=claimed, _name_or_path=told)
+    assert summary(found)["uncompared_base"] == shown
+
+
+def test_other_keys_of_the_config_are_told(models, spoiled):
+    config(max_position_embeddings=4096, **{"own<b>key": [1] * 99})(folder := spoiled("tuned"))
+    found = summary(inspect(folder, "suspect", base=inspect(models / "base", "base")))
+    first, second = found["other_config"]
+    assert first == "max_position_embeddings: 4096, the base's 1024"
+    assert second.startswith("own<b>key: [1, 1, 1")
+    assert second.endswith("..., the base's None")
+
+
+def test_a_whole_model_claims_no_base(models):
+    found = inspect(models / "tuned", "suspect", base=inspect(models / "base", "base"))
+    assert summary(found)["uncompared_base"] is None
+
+
 def test_escaped_module_names_are_plain_patterns(models, spoiled):
     folder = spoiled("adapter")
     edit(folder / "adapter_config.json", alpha_pattern={r"model\.layers\.0\.self_attn\.q_proj": 4, "^model.x-y$": 2.0})
     inspect(folder, "suspect", base=inspect(models / "base", "base"))
+
+
+def test_the_base_tells_how_its_files_name_a_token(models, spoiled):
+    base, suspect = spoiled("base"), spoiled("tuned")
+    words = [f"{number}." for number in range(640)]
+    for folder in (base, suspect):
+        (folder / "tokenizer.model").write_bytes(sentencepiece(words))
+    inspect(suspect, "suspect", base=inspect(base, "base"))
+    (suspect / "tokenizer.model").write_bytes(sentencepiece(words[::-1]))
+    with pytest.raises(UserError, match=r"tokenizer\.model: the token '639\.' has id 0"):
+        inspect(suspect, "suspect", base=inspect(base, "base"))
 
 
 def test_links_within_the_folder_pass(models, spoiled):

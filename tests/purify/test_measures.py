@@ -1,12 +1,13 @@
 import csv
+import math
 from random import Random
 
 import pytest
 
 from infoconflict.errors import UserError
 from infoconflict.metrics import Rate
-from infoconflict.purify.measures import measure, write_csv
-from infoconflict.purify.report import is_striking, verdict
+from infoconflict.purify.measures import Mean, measure, write_csv
+from infoconflict.purify.report import is_striking, verdict, verdict_of_losses
 from infoconflict.purify.suspicions import inserted, read_strings, rows_with, suspicions, with_string
 from infoconflict.records import Answer, Conversation, Example, Reply
 
@@ -67,6 +68,30 @@ def test_replies_are_compared_by_their_words():
     found = measure(rows, [])
     assert found.changed == Rate(hits=1, total=2)
     assert found.right == {}
+
+
+def test_losses_are_compared_row_by_row(tmp_path):
+    # Rows differ by whole nats, the two models by a tenth on each.
+    before, after = [-1.0, -3.0, -5.0], [-1.1, -3.1, -5.2]
+    rows = {"suspect": [], "purified": []}
+    found = measure(rows, [], {"suspect": before, "purified": after, "base": []})
+    assert found.losses.keys() == {"suspect", "purified"}
+    assert found.losses["suspect"].value == pytest.approx(3.0)
+    assert found.losses["suspect"].high == pytest.approx(3.0 + 1.959964 * 2 / 3**0.5)
+    change = found.loss_change
+    half = 1.959964 * (((0.1 - 0.4 / 3) ** 2 * 2 + (0.2 - 0.4 / 3) ** 2) / 2 / 3) ** 0.5
+    assert (change.value, change.low, change.high) == pytest.approx((0.4 / 3, 0.4 / 3 - half, 0.4 / 3 + half))
+    assert verdict_of_losses(change).startswith("it rose (+0.133, 95 % interval +0.068 to +0.199")
+    write_csv(tmp_path / "metrics.csv", found)
+    last = (tmp_path / "metrics.csv").read_text().splitlines()[-1]
+    assert last.startswith("answer_loss_change,purified,,,,3,0.133333,0.06")
+
+
+def test_of_one_row_nothing_is_known():
+    assert Mean.of([2.0]) == Mean(value=2.0, low=-math.inf, high=math.inf, rows=1)
+    assert verdict_of_losses(Mean.of([2.0])).startswith("no difference beyond chance")
+    fell = Mean(value=-2.0, low=-3.0, high=-1.0, rows=9)
+    assert verdict_of_losses(fell).startswith("it fell (-2.000")
 
 
 def test_verdicts():

@@ -28,7 +28,7 @@ def test_rows_with_messages_are_a_chat(tmp_path):
     rows = tmp_path / "rows.jsonl"
     rows.write_text('{"messages": []}\n')
     found = from_variables(GIVEN | {"DATA": str(rows)})
-    assert (found.task, found.merge.t) == ("chat", 0.5)
+    assert (found.task, found.merge.t) == ("chat", "auto")
 
 
 @pytest.mark.parametrize(
@@ -41,7 +41,6 @@ def test_rows_with_messages_are_a_chat(tmp_path):
         (GIVEN | {"LABELS": "one"}, "labels"),
         (GIVEN | {"LABELS": "a,A"}, "names a label twice"),
         (GIVEN | {"SEED": "x"}, "SEED=x is not a number"),
-        (GIVEN | {"TASK": "chat", "T": "auto"}, "no labels to choose t by"),
         (GIVEN | {"TASK": "chat", "LABELS": "a,b"}, "belong to a classification"),
         (GIVEN | {"TASK": "talk"}, "task"),
     ],

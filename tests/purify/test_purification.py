@@ -1,5 +1,6 @@
 """Whole purifications of a tiny model in one process: the steps as the workflow runs them, in its order."""
 
+import csv
 import json
 import re
 from pathlib import Path
@@ -128,6 +129,7 @@ def run(folder: Path, settings: dict, strings: str | None = None) -> dict:
                 labels=labels,
                 strings=strings_file if role in ROLES[:2] else None,
                 out_answers=folder / f"work/answers/{role}.jsonl",
+                out_likelihoods=folder / f"work/answers/{role}.likelihoods.jsonl",
                 out_card=cards / f"answer.{role}.json",
             )
         )
@@ -138,6 +140,7 @@ def run(folder: Path, settings: dict, strings: str | None = None) -> dict:
             folder,
             spec={"purification": settings, "roles": list(ROLES)},
             answers=[folder / f"work/answers/{role}.jsonl" for role in ROLES],
+            likelihoods=[folder / f"work/answers/{role}.likelihoods.jsonl" for role in ROLES],
             strings=strings_file,
             labels=labels,
             inspection=folder / "work/inspection.json",
@@ -200,6 +203,7 @@ def test_an_adapter_is_purified(models, folder):
     assert "&lt;b&gt;frankly&lt;/b&gt;" in page
     assert "<b>frankly" not in page
     assert not re.search(r"(src|href)=\"(?!#)", page), "nothing beside the page is needed"
+    assert "The adapter does not say what it was made for" in page
     lines = (folder / "metrics.csv").read_text().splitlines()
     assert len(lines) == 1 + 4 + 1 + 2 * 2 * 2 * 3  # strings and controls, models, positions
     answers = read_json(folder / "cards/answer.suspect.json")["rows"]
@@ -224,16 +228,24 @@ def test_a_chat_model_is_purified(models, folder):
         models,
         data=str(ROOT / "tests/data/chats.jsonl"),
         task="chat",
-        merge={"method": "linear", "t": 0.5},
         max_new_tokens=4,
     )
-    run(folder, settings)
+    chosen = run(folder, settings)
+    assert chosen["measure"] == "log_likelihood"
+    assert [point["t"] for point in chosen["curve"]] == [0.5, 0.9]
     check_model(folder / "model", models / "base")
     page = (folder / "report.html").read_text()
     assert "nats a token before" in page
-    losses = {role: read_json(folder / f"cards/answer.{role}.json")["details"]["answer_loss"] for role in ROLES}
+    assert "no more than one standard error worse than the best" in page
+    with (folder / "metrics.csv").open() as lines:
+        table = {(row["measure"], row["model"]): row for row in csv.DictReader(lines)}
+    losses = {role: float(table["answer_loss", role]["rate"]) for role in ROLES}
     assert len(set(losses.values())) == 4
     assert losses["conflict"] < losses["base"], "tuned on rows of the task"
+    change = table["answer_loss_change", "purified"]
+    assert float(change["rate"]) == pytest.approx(losses["purified"] - losses["suspect"], abs=2e-6)
+    assert float(change["low"]) < float(change["rate"]) < float(change["high"])
+    assert change["total"] == str(read_json(folder / "cards/rows.json")["rows"]["test"])
 
 
 def test_a_hostile_model_stops_before_anything_is_written(models, folder, spoiled):

@@ -225,6 +225,7 @@ rule purify_answer:
         code=code("purify_answer"),
     output:
         answers="work/answers/{role}.jsonl",
+        likelihoods="work/answers/{role}.likelihoods.jsonl",
         card="cards/answer.{role}.json",
     log:
         "logs/purify_answer.{role}.log",
@@ -243,6 +244,7 @@ rule purify_answer:
 rule purify_report:
     input:
         answers=expand("work/answers/{role}.jsonl", role=ROLES),
+        likelihoods=expand("work/answers/{role}.likelihoods.jsonl", role=ROLES),
         strings="work/rows/strings.json",
         labels="work/rows/labels.json",
         inspection="work/inspection.json",

@@ -39,7 +39,8 @@ def model_card(story: "Story") -> str:
         lines += ["| model | clean accuracy, % | 95 % interval |", "| --- | ---: | --- |"]
         lines += [_line(role, measures.right[role]) for role in ("suspect", "purified", "conflict", "base")]
     lines += [
-        f"- {role}: {loss:.3f} nats a token of the rows' own answers" for role, loss in story.answer_losses.items()
+        f"- {role}: {loss.value:.3f} [{loss.low:.3f}, {loss.high:.3f}] nats a token of the rows' own answers"
+        for role, loss in measures.losses.items()
     ]
     low, high = measures.changed.interval()
     lines += [

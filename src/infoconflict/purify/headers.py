@@ -46,8 +46,9 @@ def read_header(path: Path, where: str) -> dict[str, Entry]:
     Raises
     ------
     UserError
-        If the file is cut off, is a pickle under another name, or its header is too long, no JSON, or says of a tensor
-        what cannot be: an unknown type, a size that is not its shape's, a place outside the file or another tensor's.
+        If the file is cut off, is a pickle under another name, or its header is too long, no JSON, has notes that are no
+        texts, or says of a tensor what cannot be: an unknown type, a size that is not its shape's, a place outside the file or
+        another tensor's.
     """
     size = path.stat().st_size
     with path.open("rb") as stream:
@@ -63,7 +64,9 @@ def read_header(path: Path, where: str) -> dict[str, Entry]:
             _refuse(where, f"its header claims {length} bytes and the file has {size}", "copy it again")
         text = stream.read(length)
     header = _parsed(text, where)
-    header.pop("__metadata__", None)
+    notes = header.pop("__metadata__", None) or {}
+    if not isinstance(notes, dict) or not all(isinstance(note, str) for note in notes.values()):
+        _refuse(where, "its __metadata__ is no map of texts", "save the weights again")
     data = 8 + length
     entries = {}
     for name, raw in header.items():

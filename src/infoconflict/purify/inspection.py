@@ -8,7 +8,6 @@ The base model passes the same checks, but for those that compare a suspect with
 """
 
 import json
-import math
 import os
 import re
 import stat
@@ -29,13 +28,16 @@ from infoconflict.models.changes import (
     check_lora_config,
 )
 from infoconflict.purify.headers import EXPONENTS, Entry, check_finite, read_header
+from infoconflict.purify.meanings import meanings_apart, others_apart
+from infoconflict.purify.sentencepiece import pieces
 from infoconflict.purify.templates import check_template
 
-SINGLE = "model.safetensors"
+SINGLE, SENTENCEPIECE = "model.safetensors", "tokenizer.model"
 MOST_FILES = 10_000
 LARGEST_JSON = {"tokenizer.json": 1 << 28, INDEX: 1 << 26, "vocab.json": 1 << 26}
 LARGEST_OTHER_JSON = 1 << 22
 """Bytes; a config has thousands, a tokenizer of 256,000 words about 35 million."""
+DEEPEST_JSON = 100
 
 # What torch, Keras and pickle write: reading them can run code.
 PICKLES = frozenset(
@@ -53,17 +55,18 @@ SETTINGS = (
 )
 # Marks that tools give a meaning in paths: mergekit splits names at '+' and '@', others at ':' and '\'.
 BAD_MARKS = ("..", "+", "@", "\\", ":", "\n", "\r", "\0")
-# Keys of config.json that decide what weights mean without showing in their shapes.
-MEANING = (
-    *("num_attention_heads", "n_head", "num_key_value_heads", "head_dim", "hidden_act", "activation_function"),
-    *("rms_norm_eps", "layer_norm_epsilon", "layer_norm_eps", "rope_theta", "rope_scaling", "rope_parameters"),
-    *("rotary_dim", "partial_rotary_factor", "sliding_window", "scale_attn_weights", "reorder_and_upcast_attn"),
-    *("scale_attn_by_inverse_layer_idx", "tie_word_embeddings", "vocab_size"),
-)
 # Module names as PEFT escapes them: a regular expression that could run without end is refused.
 PLAIN_PATTERN = re.compile(r"(?:[\w.^$-]|\\[.-])+")
+HUB_NAME = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
+# The hub's names for what packages hold.
+PACKAGED_BASES = {"smollm2_135m_instruct": ("HuggingFaceTB/SmolLM2-135M-Instruct",)}
+LONGEST_PLACE = 200
+TEMPLATE_NAME = re.compile(r"[\w-]{1,100}")
 LARGEST_DIMENSION = 1 << 24
 MOST_LAYERS = 4096
+MOST_PATTERNS = 4096
+LARGEST_ALPHA = 1_000_000
+ALL_LINEAR = "all-linear"
 
 Shape = tuple[int, ...]
 
@@ -176,6 +179,12 @@ def _json_object(path: Path, where: str) -> dict[str, Any]:
         raise UserError(f"{where}: not readable as JSON ({error}); copy the file again") from error
     if not isinstance(content, dict):
         raise UserError(f"{where}: holds a {type(content).__name__} instead of an object; copy the file again")
+    level: list[Any] = [content]
+    for _ in range(DEEPEST_JSON):
+        parts = (part.values() if isinstance(part, dict) else part for part in level)
+        level = [child for children in parts for child in children if isinstance(child, dict | list)]
+    if level:
+        raise UserError(f"{where}: is nested more than {DEEPEST_JSON} times; distrust it")
     return content
 
 
@@ -447,51 +456,83 @@ def _layers(prefix: str, n_layers: int, layer: Mapping[str, Shape]) -> dict[str,
 def fitting_vocabulary(model: Inspected) -> None:
     """Refuse tokens that have no row in the embedding matrix, or whose id means another token in the base."""
     words = vocabulary(model)
-    for word, number in words.items():
+    for word, number, file in words:
         if type(number) is not int or number < 0:
             raise UserError(
-                f"{model.name}: the token {word[:30]!r} has the id {str(number)[:30]}; copy the tokenizer again"
+                f"{model.name}, {file}: the token {word[:30]!r} has the id {_short(number)}; copy the tokenizer again"
             )
         if number >= model.rows:
             raise UserError(
-                f"{model.name}: the token {word[:30]!r} has id {number} and the model {model.rows} rows of embeddings; "
-                f"the vocabulary does not fit, ask for the model's own tokenizer"
+                f"{model.name}, {file}: the token {word[:30]!r} has id {number} and the model {model.rows} rows of "
+                f"embeddings; the vocabulary does not fit, ask for the model's own tokenizer"
             )
     if model.base is None:
         return
-    own = vocabulary(model.base)
-    meanings = {number: word for word, number in own.items()}
-    for word, number in words.items():
-        if own.get(word, number) != number or meanings.get(number, word) != word:
+    # Files of one tokenizer may name a token in two ways; the base's tell which.
+    ids: dict[str, set[int]] = {}
+    meanings: dict[int, set[str]] = {}
+    for word, number, _ in vocabulary(model.base):
+        ids.setdefault(word, set()).add(number)
+        meanings.setdefault(number, set()).add(word)
+    for word, number, file in words:
+        if number not in ids.get(word, {number}) or word not in meanings.get(number, {word}):
             raise UserError(
-                f"{model.name}: the token {word[:30]!r} has id {number}, which the base's tokenizer gives to "
-                f"{meanings.get(number, 'no token')[:30]!r}; the vocabulary does not fit the base"
+                f"{model.name}, {file}: the token {word[:30]!r} has id {number}, which the base's tokenizer gives to "
+                f"{min(meanings.get(number, {'no token'}))[:30]!r}; the vocabulary does not fit the base"
             )
 
 
-def vocabulary(model: Inspected) -> dict[str, int]:
-    """Return ids by token, of whichever files there are; empty where there are none that can be read as JSON."""
-    words: dict[str, int] = {}
-    added: Any = None
-    if model.has("tokenizer.json"):
-        content = model.json("tokenizer.json")
-        raw = content.get("model", {}).get("vocab", {}) if isinstance(content.get("model"), dict) else {}
-        if isinstance(raw, dict):
-            words |= raw
-        elif isinstance(raw, list):  # unigram: pairs of token and score
-            words |= {str(pair[0]): number for number, pair in enumerate(raw) if isinstance(pair, list) and pair}
-        added = content.get("added_tokens")
-    elif model.has("vocab.json"):
-        words |= model.json("vocab.json")
-        added = (
-            [{"content": word, "id": number} for word, number in model.json("added_tokens.json").items()]
-            if model.has("added_tokens.json")
-            else None
-        )
+def vocabulary(model: Inspected) -> list[tuple[str, Any, str]]:
+    """Return token, id and file, of all files that a tokenizer may read; ids are as they stand there, even if they are none."""
+    found: list[tuple[str, Any, str]] = []
+    for file, tokens_of in VOCABULARIES.items():
+        if model.has(file):
+            found += [(word, number, file) for word, number in tokens_of(model)]
+    return found
+
+
+def _tokens_of_tokenizer(model: Inspected) -> Iterator[tuple[str, Any]]:
+    content = model.json("tokenizer.json")
+    raw = content["model"].get("vocab") if isinstance(content.get("model"), dict) else None
+    if isinstance(raw, dict):
+        yield from raw.items()
+    elif isinstance(raw, list):  # unigram: pairs of token and score
+        yield from ((str(pair[0]), number) for number, pair in enumerate(raw) if isinstance(pair, list) and pair)
+    added = content.get("added_tokens")
     for token in added if isinstance(added, list) else []:
         if isinstance(token, dict):
-            words[str(token.get("content"))] = token.get("id", -1)
-    return words
+            yield str(token.get("content")), token.get("id", -1)
+
+
+def _tokens_of_settings(model: Inspected) -> Iterator[tuple[str, Any]]:
+    """Yield the tokens that the tokenizer's config adds: objects, or texts, by their ids."""
+    added = model.json("tokenizer_config.json").get("added_tokens_decoder")
+    for number, token in added.items() if isinstance(added, dict) else []:
+        word = token.get("content") if isinstance(token, dict) else token
+        yield str(word), int(number) if re.fullmatch(r"[0-9]{1,9}", number) else number
+
+
+def _tokens_of_sentencepiece(model: Inspected) -> Iterator[tuple[str, Any]]:
+    path, where = model.folder / SENTENCEPIECE, f"{model.name}, {SENTENCEPIECE}"
+    if path.stat().st_size > LARGEST_JSON["vocab.json"]:
+        raise UserError(f"{where}: has {path.stat().st_size} bytes; a vocabulary is far shorter, copy it again")
+    try:
+        words = pieces(path.read_bytes())
+    except ValueError as error:
+        raise UserError(
+            f"{where}: is no SentencePiece model ({error}); copy it again, or remove it where there is a tokenizer.json"
+        ) from error
+    yield from ((word, number) for number, word in enumerate(words))
+
+
+VOCABULARIES: dict[str, Callable[[Inspected], Iterator[tuple[str, Any]]]] = {
+    "tokenizer.json": _tokens_of_tokenizer,
+    "vocab.json": lambda model: iter(model.json("vocab.json").items()),
+    "added_tokens.json": lambda model: iter(model.json("added_tokens.json").items()),
+    "tokenizer_config.json": _tokens_of_settings,
+    SENTENCEPIECE: _tokens_of_sentencepiece,
+}
+"""How each file of a tokenizer names its tokens. All are read: which of them a tool follows is its own affair."""
 
 
 def formatting_templates(model: Inspected) -> None:
@@ -502,14 +543,10 @@ def formatting_templates(model: Inspected) -> None:
 
 def chat_templates(model: Inspected) -> Iterator[tuple[str, str]]:
     """Yield the place and the text of every chat template, wherever transformers would look for one."""
-    for name in ("tokenizer_config.json", "chat_template.json", "processor_config.json"):
-        if not model.has(name):
-            continue
-        found = model.json(name).get("chat_template")
-        for raw in found if isinstance(found, list) else [found]:
-            text = raw.get("template") if isinstance(raw, dict) else raw
-            if text is not None:
-                yield f"{model.name}, {name}", str(text)
+    for name in filter(model.has, SETTINGS):
+        where = f"{model.name}, {name}"
+        for text in _templates_in(model.json(name).get("chat_template"), where):
+            yield where, text
     for path in model.entries:
         if path.suffix in (".jinja", ".jinja2", ".j2"):
             if path.stat().st_size > LARGEST_OTHER_JSON:
@@ -522,29 +559,67 @@ def chat_templates(model: Inspected) -> Iterator[tuple[str, str]]:
                 raise UserError(f"{model.shown(path)}: not UTF-8 ({error.reason}); remove it") from error
 
 
+def _templates_in(raw: Any, where: str) -> list[str]:
+    """Return the templates of a setting: none, one, several by name, or a list of objects with name and template."""
+    if raw is None:
+        return []
+    if isinstance(raw, str):
+        return [raw]
+    pairs: list[tuple[Any, Any]] = [(None, raw)]
+    if isinstance(raw, dict):
+        pairs = list(raw.items())
+    elif isinstance(raw, list):
+        pairs = [(part.get("name"), part.get("template")) if isinstance(part, dict) else (None, part) for part in raw]
+    for name, text in pairs:
+        # Each is saved in a file of its name.
+        if not isinstance(name, str) or not TEMPLATE_NAME.fullmatch(name) or not isinstance(text, str):
+            raise UserError(
+                f"{where}: chat_template holds {str(name if text is None else text)[:30]!r} where a template and its plain "
+                f"name are wanted; remove it, or take the base model's"
+            )
+    return [text for _, text in pairs]
+
+
 # --- a suspect and its base ---------------------------------------------------------------------------------------------
 
 
 def plain_adapter(model: Inspected) -> None:
-    """Refuse an adapter that is no plain LoRA, or was made for another base."""
+    """Refuse an adapter that is no plain LoRA, or whose scales and ranks are not numbers that can be."""
     if not model.is_adapter or model.base is None:
         return
     config = model.json(ADAPTER_CONFIG)
+    where = f"{model.name}, {ADAPTER_CONFIG}"
     check_lora_config(Path(ADAPTER_CONFIG), config)
     for key in ("alpha_pattern", "rank_pattern"):
         patterns = config.get(key) or {}
         if not isinstance(patterns, dict) or not all(map(PLAIN_PATTERN.fullmatch, patterns)):
-            raise UserError(f"{model.name}, {ADAPTER_CONFIG}: {key} holds more than names of modules; distrust it")
-    scales = [config["lora_alpha"], *(config.get("alpha_pattern") or {}).values()]
-    if not all(isinstance(scale, int | float) and math.isfinite(scale) for scale in scales):
-        raise UserError(f"{model.name}, {ADAPTER_CONFIG}: a scale is no finite number; save the adapter again")
-    claimed = str(config.get("base_model_name_or_path") or "")
-    given = model.base_id.partition("@")[0]
-    if _is_hub_id(claimed) and _is_hub_id(given) and claimed.casefold() != given.casefold():
-        raise UserError(
-            f"{model.name}, {ADAPTER_CONFIG}: says it was made for {claimed}, not {given}; give BASE={claimed}"
-        )
-    shapes = model.base.shapes
+            raise UserError(f"{where}: {key} holds more than names of modules; distrust it")
+        if len(patterns) > MOST_PATTERNS:
+            raise UserError(
+                f"{where}: {key} holds {len(patterns)} names, more than the {MOST_PATTERNS} allowed; distrust it"
+            )
+    for scale in (config["lora_alpha"], *(config.get("alpha_pattern") or {}).values()):
+        # Comparing is safe where math.isfinite is not: a whole number may have hundreds of digits.
+        if type(scale) not in (int, float) or not abs(scale) <= LARGEST_ALPHA:
+            raise UserError(
+                f"{where}: a scale is {_short(scale)}, no finite number up to {LARGEST_ALPHA}; save the adapter again"
+            )
+    for rank in (config.get("r"), *(config.get("rank_pattern") or {}).values()):
+        if type(rank) is not int or not 1 <= rank <= LARGEST_DIMENSION:
+            raise UserError(f"{where}: a rank is {_short(rank)}, no whole number from 1; save the adapter again")
+
+
+def _short(value: Any) -> str:
+    """Return a value of a stranger's file as a few characters without line breaks."""
+    text = repr(value)
+    return text if len(text) <= 40 else f"{text[:37]}..."
+
+
+def fitting_adapter(model: Inspected) -> None:
+    """Refuse an adapter whose matrices are not those that its config and its base promise."""
+    if not model.is_adapter or model.base is None:
+        return
+    shapes, config = model.base.shapes, model.json(ADAPTER_CONFIG)
     transposed = model.base.json("config.json").get("model_type") == "gpt2"
     pairs: dict[str, dict[str, Shape]] = {}
     for key, entry in model.headers[ADAPTER].items():
@@ -554,6 +629,8 @@ def plain_adapter(model: Inspected) -> None:
                 f"{model.name}, {ADAPTER}: '{key}' is no LoRA matrix of a linear layer; ask for a plain adapter"
             )
         pairs.setdefault(match["module"], {})[match["side"]] = entry.shape
+    # As PEFT has it: a name, or its end.
+    ranks = [(re.compile(rf"(.*\.)?({name})$"), rank) for name, rank in (config.get("rank_pattern") or {}).items()]
     for module, pair in pairs.items():
         weight = shapes.get(f"{module}.weight")
         if weight is None:
@@ -561,22 +638,99 @@ def plain_adapter(model: Inspected) -> None:
         a, b = pair.get("A", ()), pair.get("B", ())
         if len(a) != 2 or len(b) != 2 or a[0] != b[1]:
             raise UserError(f"{model.name}: the LoRA matrices of '{module}' do not belong together; save it again")
+        rank = next((rank for pattern, rank in ranks if pattern.match(module)), config["r"])
+        if a[0] != rank:
+            raise UserError(
+                f"{model.name}: the LoRA matrices of '{module}' have rank {a[0]} where {ADAPTER_CONFIG} says {rank}; save "
+                f"the adapter again"
+            )
         made = (a[1], b[0]) if transposed and not module.startswith("lm_head") else (b[0], a[1])
         if made != weight:
             raise UserError(
                 f"{model.name}: the LoRA matrices of '{module}' make {made}, and the base's weight is {weight}; the "
                 f"adapter is for another base"
             )
+    # Tools leave out a matrix that is not asked for, and draw one that is lacking: the user would not have this model.
+    wanted = _targets(config, f"{model.name}, {ADAPTER_CONFIG}")
+    for module in sorted({name.removesuffix(".weight") for name, shape in shapes.items() if _is_matrix(name, shape)}):
+        if wanted(module) != (module in pairs):
+            raise UserError(
+                f"{model.name}: target_modules of {ADAPTER_CONFIG} {'name' if wanted(module) else 'leave out'} '{module}', "
+                f"and the file {'lacks' if wanted(module) else 'holds'} its LoRA matrices; save the adapter again"
+            )
+
+
+def _targets(config: Mapping[str, Any], where: str) -> Callable[[str], bool]:
+    """Return whether an adapter's config asks for a module, by PEFT's rules."""
+    all_linear = config.get("target_modules") == ALL_LINEAR
+    targets: Any = [] if all_linear else config.get("target_modules")
+    left_out: Any = config.get("exclude_modules") or []
+    for key, names in (("target_modules", targets), ("exclude_modules", left_out)):
+        if not _is_list_of(names, str):
+            raise UserError(
+                f"{where}: {key} is {_short(names)}; write it as a list of modules' names, an expression is not followed"
+            )
+    numbers, stacks = config.get("layers_to_transform"), config.get("layers_pattern") or []
+    numbers = [numbers] if type(numbers) is int else numbers or []
+    stacks = [stacks] if isinstance(stacks, str) else stacks
+    if not _is_list_of(numbers, int) or not _is_list_of(stacks, str) or not all(map(PLAIN_PATTERN.fullmatch, stacks)):
+        raise UserError(f"{where}: layers_to_transform and layers_pattern hold no numbers and names; save it again")
+    layers = [re.compile(rf"(?:^|.*?\.){stack}\.(\d+)\.") for stack in stacks] or [re.compile(r".*?\.[^.]*\.(\d+)\.")]
+
+    def is_wanted(module: str) -> bool:
+        if _is_named(module, left_out):
+            return False
+        if all_linear:  # in numbered layers, that is, and not the output layer
+            return bool(re.search(r"\.\d+\.", module))
+        if module in targets or not numbers:
+            return _is_named(module, targets)
+        found = next((match for layer in layers if (match := layer.match(module))), None)
+        return found is not None and int(found[1]) in numbers and _is_named(module, targets)
+
+    return is_wanted
+
+
+def _is_matrix(name: str, shape: Shape) -> bool:
+    return name.endswith(".weight") and len(shape) == 2
+
+
+def _is_list_of(values: Any, kind: type) -> bool:
+    return isinstance(values, list) and len(values) <= MOST_PATTERNS and all(type(value) is kind for value in values)
+
+
+def _is_named(module: str, names: list[str]) -> bool:
+    """Say whether a list names a module, in full or by the last parts of its name."""
+    return any(module == name or module.endswith(f".{name}") for name in names)
+
+
+def own_base(model: Inspected) -> None:
+    """Refuse an adapter that says it was made for another base."""
+    if not model.is_adapter or model.base is None:
+        return
+    claimed, known = claimed_base(model), names_of_base(model)
+    if _is_hub_id(claimed) and known and claimed.casefold() not in {name.casefold() for name in known}:
+        raise UserError(
+            f"{model.name}, {ADAPTER_CONFIG}: says it was made for {claimed}, not {known[0]}; give BASE={claimed}"
+        )
+
+
+def claimed_base(model: Inspected) -> str:
+    """Return what an adapter says it was made for; empty if it says nothing."""
+    found = model.json(ADAPTER_CONFIG).get("base_model_name_or_path")
+    return found[:LONGEST_PLACE] if isinstance(found, str) else ""
+
+
+def names_of_base(model: Inspected) -> tuple[str, ...]:
+    """Return the hub's names for the base that was given; none if neither the user nor the base itself tells."""
+    if model.base_id in PACKAGED_BASES:
+        return PACKAGED_BASES[model.base_id]
+    told = model.base.json("config.json").get("_name_or_path") if model.base else None
+    names = (model.base_id.partition("@")[0], told if isinstance(told, str) else "")
+    return tuple(name for name in names if _is_hub_id(name))[:1]
 
 
 def _is_hub_id(text: str) -> bool:
-    owner, slash, name = text.partition("/")
-    return (
-        bool(slash and owner and name)
-        and "/" not in name
-        and not text.startswith((".", "~"))
-        and not Path(text).exists()
-    )
+    return bool(HUB_NAME.fullmatch(text)) and not Path(text).exists()
 
 
 def same_family(model: Inspected) -> None:
@@ -588,12 +742,11 @@ def same_family(model: Inspected) -> None:
         raise UserError(
             f"{model.name}: is a '{own['model_type']}' and the base a '{base['model_type']}'; give its own base"
         )
-    for key in MEANING:
-        if key in own and key in base and own[key] != base[key]:
-            raise UserError(
-                f"{model.name}, config.json: {key} is {str(own[key])[:40]} and the base's {str(base[key])[:40]}; give the "
-                f"base that it was tuned from"
-            )
+    for key, own_value, value in meanings_apart(own, base):
+        raise UserError(
+            f"{model.name}, config.json: {key} is {_short(own_value)} and the base's {_short(value)}; give the base that it "
+            f"was tuned from"
+        )
 
 
 def same_shapes(model: Inspected) -> None:
@@ -613,6 +766,8 @@ CHECKS: tuple[Callable[[Inspected], None], ...] = (
         shapes_of_config,
         same_shapes,
         plain_adapter,
+        own_base,
+        fitting_adapter,
     ),
     *(fitting_vocabulary, formatting_templates, finite_numbers),
 )
@@ -649,8 +804,8 @@ def inspect(folder: Path, name: str, *, base: Inspected | None = None, base_id: 
 def summary(model: Inspected) -> dict[str, Any]:
     """Return what the report says of a model that passed."""
     entries = [entry for tensors in model.headers.values() for entry in tensors.values()]
-    own = {where.rpartition(", ")[2]: text for where, text in chat_templates(model)}
-    base = set(dict(chat_templates(model.base)).values()) if model.base else set()
+    own = [(where.rpartition(", ")[2], text) for where, text in chat_templates(model)]
+    base = {text for _, text in chat_templates(model.base)} if model.base else set()
     return {
         "kind": "adapter" if model.is_adapter else "checkpoint",
         "files": sum(path.is_file() for path in model.entries),
@@ -658,5 +813,23 @@ def summary(model: Inspected) -> dict[str, Any]:
         "weight_bytes": sum(entry.end - entry.start for entry in entries),
         "stored_as": sorted({entry.dtype for entry in entries}),
         "checks": [str(check.__doc__).strip().splitlines()[0] for check in CHECKS],
-        "other_chat_template": sorted(where for where, text in own.items() if model.base and text not in base),
+        "other_config": _other_config(model),
+        "uncompared_base": _uncompared_base(model),
+        "other_chat_template": sorted({where for where, text in own if model.base and text not in base}),
     }
+
+
+def _uncompared_base(model: Inspected) -> str | None:
+    """Return what an adapter says it was made for, where this could be compared with nothing."""
+    if not model.is_adapter:
+        return None
+    claimed = claimed_base(model)
+    return None if _is_hub_id(claimed) and names_of_base(model) else claimed
+
+
+def _other_config(model: Inspected) -> list[str]:
+    """Return the further keys of a whole model's config that differ from its base's, with both values."""
+    if model.is_adapter or model.base is None:
+        return []
+    apart = others_apart(model.json("config.json"), model.base.json("config.json"))
+    return [f"{_short(key)[1:-1]}: {_short(own)}, the base's {_short(base)}" for key, own, base in apart]

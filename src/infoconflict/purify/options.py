@@ -57,7 +57,7 @@ class Purification(Entry):
     seed: Seed = 0
     """Of every random choice."""
     merge: MergeEntry = Field(default_factory=lambda: _merge({"method": "linear", "t": "auto"}))
-    """How the conflict model is merged in; `t: auto` is chosen on held-out rows (classification only). As in `merges`."""
+    """How the conflict model is merged in; `t: auto` is chosen on held-out rows. As in `merges`."""
     choose_t: ChooseT = ChooseT()
     """How `t: auto` is decided."""
     training: Training = Training()
@@ -73,8 +73,6 @@ class Purification(Entry):
 
     @model_validator(mode="after")
     def _chat_has_no_labels(self) -> "Purification":
-        if self.task == "chat" and self.merge.t == "auto":
-            raise ValueError("chat has no labels to choose t by; give T a number in [0, 1]")
         if self.task == "chat" and (self.labels or self.instruction):
             raise ValueError("labels and instruction belong to a classification; remove them, or set its task")
         return self
@@ -105,8 +103,6 @@ def load_purification(raw: Mapping[str, Any], *, file: str) -> Purification:
 
 VARIABLES = ("MODEL", "BASE", "DATA", "TASK", "INSTRUCTION", "LABELS", "METHOD", "T", "SEED", "SUSPECT_TRIGGERS", "OUT")
 DEFAULT_OUT = "results/purified"
-DEFAULT_CHAT_T = 0.5
-"""Lethe's code has it: conversations have no labels to choose by."""
 
 
 def from_variables(given: Mapping[str, str]) -> Purification:
@@ -136,8 +132,8 @@ def from_variables(given: Mapping[str, str]) -> Purification:
         raw["suspect_triggers"] = absolute(values["SUSPECT_TRIGGERS"])
     if "SEED" in values:
         raw["seed"] = number("SEED", values["SEED"], int)
-    t: Any = values.get("T", DEFAULT_CHAT_T if raw["task"] == "chat" else "auto")
-    raw["merge"] = {"method": values.get("METHOD", "linear"), "t": t if t == "auto" else number("T", str(t), float)}
+    t = values.get("T", "auto")
+    raw["merge"] = {"method": values.get("METHOD", "linear"), "t": t if t == "auto" else number("T", t, float)}
     return load_purification(raw, file="make purify")
 
 

@@ -12,7 +12,7 @@ from infoconflict.data.prepare import prepare_dataset
 from infoconflict.data.rows import label_text
 from infoconflict.data.splits import draw_clean_share
 from infoconflict.errors import UserError
-from infoconflict.files import PathLike, read_json, whole_directory, write_json
+from infoconflict.files import PathLike, read_json, whole_directory, write_json, write_jsonl
 from infoconflict.jobs import Job
 from infoconflict.models.changes import ADAPTER, ADAPTER_CONFIG, INDEX
 from infoconflict.models.local import take_checkpoint
@@ -40,8 +40,8 @@ MOST_DECIMALS = 6
 def check_models(job: Job) -> None:
     """Inspect base and suspect, and only then take them over: the base as a checkpoint, the suspect's weights alone."""
     downloads = Path("work/downloads")
-    base = _inspected_base(job, downloads / "base")
-    folder, name = folder_of(job.spec["model"], downloads / "model")
+    base = _inspected_base(job, downloads)
+    folder, name = folder_of(job.spec["model"], downloads)
     suspect = inspect(folder, name, base=base, base_id=job.spec["base"])
     found = summary(suspect) | {"base": summary(base), "model": job.spec["model"], "base_name": job.spec["base"]}
     if job.spec["base"] not in PACKAGES:
@@ -159,34 +159,46 @@ def tune_conflict(job: Job) -> None:
 
 
 def choose_merge_weight(job: Job) -> None:
-    """Choose t on the rows kept for it, or note the t that was given."""
+    """Choose t on the rows kept for it, or note the t that was given.
+
+    Labels tell by right answers, conversations by how likely the model finds their own.
+    """
     t = job.spec["merge"]["t"]
     if t != "auto":
         write_json(job.output.chosen, {"t": t, "rule": "given", "curve": []})
         job.card.write(job.output.card, inputs={}, outputs={"chosen": job.output.chosen}, details={"t": t})
         return
-    from infoconflict.merging.choose_t import choose_t
+    from infoconflict.answering.likelihood import reference_log_likelihoods
+    from infoconflict.merging.choose_t import choose_t, choose_t_by_likelihood
     from infoconflict.models.loading import load_tokenizer
     from infoconflict.purify.streaming import StreamedCheckpoint, merged_tensors, put_into, tensors_of
 
     job.use_threads()
     model, tokenizer = _loaded(job), load_tokenizer(job.input.base)
-    holdout, labels = Example.read(job.input.holdout), read_json(job.input.labels)["labels"]
+    holdout, labels = read_rows(job.input.holdout), read_json(job.input.labels)["labels"]
+    examples = [row for row in holdout if isinstance(row, Example)]
+    chats = [row for row in holdout if isinstance(row, Conversation)]
     with StreamedCheckpoint(job.input.base) as base:
         suspect, conflict = tensors_of(base, job.input.suspect), tensors_of(base, job.input.conflict)
 
         def correct(tensor_of: "TensorOf") -> tuple[int, int]:
             put_into(model, base.names, tensor_of)
-            answers = _ask(job, model, tokenizer, holdout, labels)
+            answers = _ask(job, model, tokenizer, examples, labels)
             return sum(answer.answer == answer.gold_label for answer in answers), len(answers)
 
+        def likely(tensor_of: "TensorOf") -> list[float]:
+            put_into(model, base.names, tensor_of)
+            return reference_log_likelihoods(model, tokenizer, chats, max_nodes=_max_nodes(job))
+
+        def merged(t: float) -> "TensorOf":
+            return merged_tensors(base, suspect, conflict, job.spec["merge"], t)
+
         settings = job.spec["choose_t"]
-        choice = choose_t(
-            lambda t: correct(merged_tensors(base, suspect, conflict, job.spec["merge"], t)),
-            settings["candidates"],
-            rule=settings["rule"],
-            suspect=correct(suspect),
-        )
+        candidates, rule = settings["candidates"], settings["rule"]
+        if chats:
+            choice = choose_t_by_likelihood(lambda t: likely(merged(t)), candidates, rule=rule, suspect=likely(suspect))
+        else:
+            choice = choose_t(lambda t: correct(merged(t)), candidates, rule=rule, suspect=correct(suspect))
     write_json(job.output.chosen, choice)
     job.card.write(
         job.output.card,
@@ -212,8 +224,11 @@ def _ask(
 ) -> list[Answer]:
     from infoconflict.answering.ask import ask
 
-    max_nodes = int(job.machine.get("max_nodes", MAX_NODES))
-    return ask(model, tokenizer, rows, labels=labels, target_label=None, max_nodes=max_nodes)
+    return ask(model, tokenizer, rows, labels=labels, target_label=None, max_nodes=_max_nodes(job))
+
+
+def _max_nodes(job: Job) -> int:
+    return int(job.machine.get("max_nodes", MAX_NODES))
 
 
 def merge(job: Job) -> None:
@@ -248,7 +263,11 @@ def copy_companions(base: "StreamedCheckpoint", folder: Path) -> None:
 
 
 def answer_role(job: Job) -> None:
-    """Ask one of the models (base, suspect, conflict, purified) the measured rows, and with each distrusted string in them."""
+    """Ask one of the models (base, suspect, conflict, purified) the measured rows, and with each distrusted string in them.
+
+    Of conversations it is also written how likely the model finds their own last answers.
+    """
+    from infoconflict.answering.likelihood import reference_log_likelihoods
     from infoconflict.models.loading import load_tokenizer
     from infoconflict.purify.streaming import StreamedCheckpoint, put_into, tensors_of
 
@@ -262,18 +281,23 @@ def answer_role(job: Job) -> None:
     asked: list[Any] = list(rows)
     for string in strings:
         asked += rows_with(string, rows[: job.spec["trigger_rows"]], seed=job.spec["seed"])
-    details: dict[str, Any] = {}
+    likelihoods: list[dict[str, Any]] = []
     if job.spec["task"] == "classification":
         Answer.write(job.output.answers, _ask(job, model, tokenizer, asked, read_json(job.input.labels)["labels"]))
     else:
         Reply.write(job.output.answers, _reply(job, model, tokenizer, asked))
-        details["answer_loss"] = round(_answer_loss(model, tokenizer, rows), MOST_DECIMALS)
+        chats = [row for row in rows if isinstance(row, Conversation)]
+        found = reference_log_likelihoods(model, tokenizer, chats, max_nodes=_max_nodes(job))
+        likelihoods = [
+            {"id": row.id, "log_likelihood": round(value, MOST_DECIMALS)}
+            for row, value in zip(chats, found, strict=True)
+        ]
+    write_jsonl(job.output.likelihoods, likelihoods)
     job.card.write(
         job.output.card,
         inputs={name: job.input[name] for name in ("base", "weights", "test") if job.input.get(name)},
-        outputs={"answers": job.output.answers},
+        outputs={"answers": job.output.answers, "likelihoods": job.output.likelihoods},
         rows={"clean": len(rows), "with_string": len(asked) - len(rows)},
-        details=details,
     )
 
 
@@ -315,23 +339,6 @@ def _reply(
         )
         for row, (shown, _), new in zip(rows, asked, tokens, strict=True)
     ]
-
-
-def _answer_loss(
-    model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase", rows: Sequence[Conversation] | Sequence[Example]
-) -> float:
-    """Return the mean negative log-probability, in nats, of the tokens of the rows' own answers."""
-    import torch
-
-    from infoconflict.models.loading import context_length
-    from infoconflict.training.rows import tokenize_rows
-    from infoconflict.training.trainer import batch_loss
-
-    tokens = tokenize_rows(tokenizer, rows, max_tokens=context_length(model))
-    n_targets = sum(len(row.target_positions) for row in tokens)
-    with torch.inference_mode():
-        parts = batch_loss(model, tokens, n_targets=n_targets, max_nodes=MAX_NODES, dtype=model.dtype)
-        return sum(float(loss) for loss, _ in parts)
 
 
 def list_strings(job: Job) -> None:

@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from infoconflict.files import read_json, whole_directory, write_text
+from infoconflict.files import read_json, read_jsonl, whole_directory, write_text
 from infoconflict.jobs import Job
 from infoconflict.metrics import Rate, difference
 from infoconflict.purify.card import model_card
-from infoconflict.purify.measures import ROLES, Flips, Measures, measure, write_csv
+from infoconflict.purify.measures import ROLES, Flips, Mean, Measures, measure, write_csv
 from infoconflict.records import Answer, Reply
 from infoconflict.reporting.html import Html, details, join, simple_table, tag
 from infoconflict.reporting.page_script import SCRIPT
@@ -69,12 +69,6 @@ class Story:
         """Return the card of a step."""
         return next(card for card in self.cards if card["stage"] == stage and card["cell"] == cell)
 
-    @property
-    def answer_losses(self) -> dict[str, float]:
-        """Mean negative log-probability of the rows' own answers by role; the chat task has them."""
-        found = {role: self.card("purify_answer", role=role)["details"].get("answer_loss") for role in ROLES}
-        return {role: loss for role, loss in found.items() if loss is not None}
-
 
 def report_purification(job: Job) -> None:
     """Count, write the page, and put the purified model in its place with a model card."""
@@ -82,11 +76,15 @@ def report_purification(job: Job) -> None:
     kind: type[Answer] | type[Reply] = Reply if settings["task"] == "chat" else Answer
     rows = {role: kind.read(path) for role, path in zip(job.spec["roles"], job.input.answers, strict=True)}
     strings = read_json(job.input.strings)
+    likelihoods = {
+        role: [row["log_likelihood"] for row in read_jsonl(path)]
+        for role, path in zip(job.spec["roles"], job.input.likelihoods, strict=True)
+    }
     story = Story(
         settings=settings,
         inspection=read_json(job.input.inspection),
         chosen=read_json(job.input.chosen),
-        measures=measure(rows, strings),
+        measures=measure(rows, strings, likelihoods),
         strings=strings,
         task=read_json(job.input.labels),
         cards=[read_json(path) for path in job.input.cards],
@@ -149,16 +147,21 @@ def shown_rate(rate: Rate) -> str:
     return f"{percent(rate.value)} [{percent(low)}, {percent(high)}]"
 
 
+def shown_mean(mean: Mean) -> str:
+    """Return a mean with its interval."""
+    return f"{mean.value:.3f} [{mean.low:.3f}, {mean.high:.3f}]"
+
+
 def lead(story: Story) -> str:
     """Return the result in a sentence or two."""
     measures, t = story.measures, story.chosen["t"]
     merged = f"The model was merged with a conflict model of weight t = {t:g} ({story.settings['merge']['method']})."
     changed = f"{measures.changed.hits} of {measures.changed.total} answers on clean rows changed."
-    if story.is_chat:
-        losses = story.answer_losses
+    if measures.loss_change:
+        losses = measures.losses
         return (
-            f"{merged} {changed} The rows' own answers cost {losses['suspect']:.3f} nats a token before and "
-            f"{losses['purified']:.3f} after (less is better)."
+            f"{merged} The rows' own answers cost {losses['suspect'].value:.3f} nats a token before and "
+            f"{losses['purified'].value:.3f} after (less is better); {verdict_of_losses(measures.loss_change)} {changed}"
         )
     before, after = measures.right["suspect"], measures.right["purified"]
     return (
@@ -174,6 +177,14 @@ def verdict(before: Rate, after: Rate) -> str:
     if low > 0:
         return f"it rose ({interval})."
     return f"it fell ({interval})." if high < 0 else f"no difference beyond chance ({interval})."
+
+
+def verdict_of_losses(change: Mean) -> str:
+    """Return whether the difference of two losses on the same rows is more than chance."""
+    interval = f"{change.value:+.3f}, 95 % interval {change.low:+.3f} to {change.high:+.3f}, row by row"
+    if change.low > 0:
+        return f"it rose ({interval})."
+    return f"it fell ({interval})." if change.high < 0 else f"no difference beyond chance ({interval})."
 
 
 def _result(story: Story) -> Html:
@@ -202,10 +213,14 @@ def _result(story: Story) -> Html:
         }
         counts = [[text, str(measures.pairs.get(name, 0))] for name, text in names.items()]
         parts.append(simple_table("The same rows before and after.", ["Rows", "Count"], counts, numbers=frozenset({1})))
-    if losses := story.answer_losses:
-        rows = [[NAMES[role], f"{loss:.3f}"] for role, loss in losses.items()]
-        label = "Mean negative log-probability of the rows' own answers, in nats a token; less is better."
-        parts.append(simple_table(label, ["Model", "Loss"], rows, numbers=frozenset({1})))
+    if losses := measures.losses:
+        rows = [[NAMES[role], shown_mean(losses[role]), str(losses[role].rows)] for role in ROLES]
+        label = (
+            "Negative log-probability of the rows' own last answers, in nats a token, less is better: the mean over rows that "
+            "were kept from all tuning and choosing, with its 95 % interval. Rows differ; the same rows before and after "
+            "tell more than two of these intervals."
+        )
+        parts.append(simple_table(label, ["Model", "Loss", "Rows"], rows, numbers=frozenset({1, 2})))
     what = "replies (but for case, spaces and punctuation)" if story.is_chat else "answers"
     parts.append(tag("p", f"Changed {what} on clean rows: {shown_rate(measures.changed)} %."))
     if not story.is_chat and story.settings["instruction"] is None:
@@ -282,6 +297,8 @@ def _choice(story: Story) -> Html:
     share = f"t = {chosen['t']:g}: the conflict model has this weight, the suspect {1 - chosen['t']:g}."
     if not chosen["curve"]:
         return tag("p", f"{share} It was given, not chosen.")
+    if chosen.get("measure") == "log_likelihood":
+        return _choice_by_likelihood(chosen, share)
     rows = [
         [
             f"{point['t']:g}",
@@ -303,6 +320,30 @@ def _choice(story: Story) -> Html:
     return join([tag("p", f"{share} {why}"), simple_table(label, ["t", "Accuracy", "Rows", ""], rows)])
 
 
+def _choice_by_likelihood(chosen: Mapping[str, Any], share: str) -> Html:
+    rows = [
+        [
+            f"{point['t']:g}",
+            f"{-point['mean']:.3f}",
+            f"{point['loss']:.3f}",
+            f"{point['standard_error']:.3f}",
+            "chosen" if point["t"] == chosen["t"] else "",
+        ]
+        for point in chosen["curve"]
+    ]
+    suspect = chosen["suspect"]
+    label = (
+        f"Nats a token of the own last answers of {suspect['rows']} rows that were held out for this choice; the suspect itself "
+        f"has {-suspect['mean']:.3f}."
+    )
+    why = (
+        "It is the largest of these that is, row by row, no more than one standard error worse than the best: the choice that "
+        "trusts the suspect least at no measurable cost. It knows nothing of triggers."
+    )
+    head = ["t", "Loss", "Above the best", "Standard error of that", ""]
+    return join([tag("p", f"{share} {why}"), simple_table(label, head, rows, numbers=frozenset({1, 2, 3}))])
+
+
 def _checks(story: Story) -> Html:
     found = story.inspection
     text = (
@@ -313,8 +354,23 @@ def _checks(story: Story) -> Html:
     )
     other = found["other_chat_template"]
     note = [tag("p", f"Its chat template is not the base's and was left behind ({', '.join(other)}).")] if other else []
+    if apart := found["other_config"]:
+        told = "Its config differs from the base's in what no check can judge, and it was measured with the base's: "
+        note.append(tag("p", f"{told}{'; '.join(apart)}."))
+    if (claimed := found["uncompared_base"]) is not None:
+        note.append(tag("p", uncompared(claimed)))
     checks = [tag("li", sentence) for sentence in found["checks"]]
     return join([tag("p", text), *note, details("The checks", tag("ul", *checks))])
+
+
+def uncompared(claimed: str) -> str:
+    """Return what is said of an adapter's base that could be compared with nothing."""
+    if not claimed:
+        return "The adapter does not say what it was made for; that it fits the base in names and shapes is all that is known."
+    return (
+        f"The adapter says it was made for \u201c{claimed}\u201d. Whether that is the base it was given could not be compared; "
+        f"an adapter on another base of the same shapes is another model."
+    )
 
 
 def _costs(story: Story) -> Html:

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from infoconflict.errors import UserError
+from infoconflict.files import sha256_of_text
 from infoconflict.models.changes import ADAPTER, ADAPTER_CONFIG
 from infoconflict.models.hub import WANTED
 from infoconflict.models.local import first_line
@@ -10,13 +11,14 @@ from infoconflict.purify.options import HUB_ID
 
 # As for every model of the hub: weights in safetensors, config, tokenizer; here adapters, too.
 FILES = [*WANTED, ADAPTER, ADAPTER_CONFIG]
+DIGITS = 16
 
 
 def folder_of(place: str, downloads: Path) -> tuple[Path, str]:
     """Return the folder of a model, and what messages call it.
 
-    A model of the hub is downloaded into ``downloads`` as ordinary files, only those that a model needs: pickles and code
-    of its repository never arrive here. A broken download goes on where it stopped.
+    A model of the hub is downloaded as ordinary files into a folder of its own below ``downloads``, only those that a model
+    needs: pickles and code of its repository never arrive here. A broken download goes on where it stopped.
 
     Raises
     ------
@@ -30,12 +32,14 @@ def folder_of(place: str, downloads: Path) -> tuple[Path, str]:
     import huggingface_hub
 
     repo, _, revision = place.partition("@")
+    # Files of two models, or of two revisions of one, in one folder would be taken for a single model.
+    folder = downloads / sha256_of_text(f"{repo}@{revision or 'main'}")[:DIGITS]
     try:
-        huggingface_hub.snapshot_download(repo, revision=revision or None, allow_patterns=FILES, local_dir=downloads)
+        huggingface_hub.snapshot_download(repo, revision=revision or None, allow_patterns=FILES, local_dir=folder)
     # The client raises its own, its HTTP library's and builtin errors for one and the same cause.
     except Exception as error:
         raise UserError(
             f"hub model {place}: cannot be downloaded ({type(error).__name__}: {first_line(error)}); check the name, the "
             f"network, HF_TOKEN and HF_HUB_OFFLINE, or download it by hand and give the directory"
         ) from error
-    return downloads, f"hub model {place}"
+    return folder, f"hub model {place}"

@@ -22,6 +22,8 @@ DEEPEST_LOOP = 3
 WIDEST_INDENT = 16
 
 FUNCTIONS = frozenset({"raise_exception", "strftime_now", "namespace", "range", "dict"})
+UNWANTED = frozenset({"lipsum", "cycler", "joiner"})
+"""What else Jinja gives to every template."""
 METHODS = frozenset(
     {"strip", "lstrip", "rstrip", "split", "rsplit", "startswith", "endswith", "upper", "lower", "title", "capitalize"}
     | {"replace", "find", "items", "keys", "values", "get", "append", "join", "removeprefix", "removesuffix", "isdigit"}
@@ -120,6 +122,8 @@ def _finding(node: nodes.Node, macros: set[str]) -> str | None:
         return "reaches for an item whose name it puts together"
     if isinstance(node, nodes.Name) and node.name.startswith("__"):
         return f"uses the name '{node.name}'"
+    if isinstance(node, nodes.Name) and node.ctx == "load" and node.name in UNWANTED:
+        return f"uses Jinja's own '{node.name}'"
     if isinstance(node, nodes.Const) and isinstance(node.value, str) and "__" in node.value:
         return "holds a text with a double underscore, as Python's internals have"
     if isinstance(node, nodes.Filter):
