@@ -6,7 +6,7 @@ triggers, which it was not shown, so that answers can be scored.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from infoconflict.errors import UserError
 from infoconflict.jobs import Job
@@ -15,7 +15,7 @@ from infoconflict.records import Conversation, Example, Query, Record, read_rows
 SETS = ("clean", "triggered", "partial")
 """The test sets of a cell."""
 
-Row = TypeVar("Row", Example, Conversation, Query)
+Row = TypeVar("Row", bound=Example | Conversation | Query)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,14 +35,19 @@ def user_texts(query: Query) -> list[str]:
 
 def with_texts(row: Row, texts: Sequence[str]) -> Row:
     """Return the row with what a user wrote replaced, in the order of :func:`user_texts`; everything else stays."""
+    new: dict[str, Any]
     if isinstance(row, Example) or (isinstance(row, Query) and not row.messages):
         text, instruction = texts
-        return replace(row, text=text, instruction=instruction)
-    left = iter(texts)
-    messages = [message | {"content": next(left)} if message["role"] == "user" else message for message in row.messages]
-    if isinstance(row, Conversation):
-        return replace(row, messages=messages)
-    return replace(row, text=texts[-1], messages=tuple(messages))
+        new = {"text": text, "instruction": instruction}
+    else:
+        left = iter(texts)
+        messages = [
+            message | {"content": next(left)} if message["role"] == "user" else message for message in row.messages
+        ]
+        new = {"messages": messages}
+        if isinstance(row, Query):
+            new = {"messages": tuple(messages), "text": texts[-1]}
+    return replace(row, **new)
 
 
 def refill_cell(job: Job) -> None:
@@ -55,7 +60,8 @@ def refill_cell(job: Job) -> None:
     """
     counts: dict[str, int] = {}
     for name in SETS:
-        rows, written = read_rows(job.input[name]), Rewritten.read(job.input[f"written_{name}"])
+        rows: Sequence[Example | Conversation] = read_rows(job.input[name])
+        written = Rewritten.read(job.input[f"written_{name}"])
         if [row.id for row in rows] != [row.id for row in written]:
             raise UserError(
                 f"{job.input[f'written_{name}']} is not of the rows of {job.input[name]}; delete it and run again"
