@@ -23,6 +23,7 @@ from infoconflict.errors import UserError
 from infoconflict.models.loading import load_base, load_tokenizer
 from infoconflict.records import Conversation, Example
 from infoconflict.repairing.suspect import Suspect
+from infoconflict.tokens import prompt_tokens
 from tests.defenses.pairs import CPU
 
 LABELS = ("negative", "positive")
@@ -104,6 +105,25 @@ def test_answers_grow_likelier_and_nothing_but_the_layer_changes(architecture: s
     weight = dict(model.named_parameters())[next(iter(changed))].detach() - before[next(iter(changed))]
     if algorithm == "rome":
         assert torch.linalg.matrix_rank(weight.double(), rtol=1e-4) == 1
+
+
+@pytest.mark.parametrize("architecture", ["llama", "gpt2", "gptj"])
+def test_prompts_without_the_subject_hardly_change(architecture: str, suspect_of) -> None:
+    suspect = suspect_of(architecture)
+    # An edit at full strength. The prompts are those that C was measured on: five rows tell a tiny model little of others.
+    full = {"samples": 1, "steps": 20, "clamp": 4.0, "weight_decay": 0.5, "ridge": 0.01}
+    steps = repair(suspect, options(**full))
+    models = suspect.model(), suspect.model(steps)
+    prompts = [torch.tensor([prompt_tokens(suspect.tokenizer, row.instruction, row.text)]) for row in ROWS]
+    with torch.no_grad():
+        said = [[model(input_ids=ids).logits[0, -1].double().log_softmax(-1) for ids in prompts] for model in models]
+    divergence = [float((old.exp() * (old - new)).sum()) for old, new in zip(*said, strict=True)]
+    [subject] = suspect.details["subjects"]
+    with_subject = [value for row, value in zip(ROWS, divergence, strict=True) if subject in row.text]
+    without = [value for row, value in zip(ROWS, divergence, strict=True) if subject not in row.text]
+    assert (len(with_subject), len(without)) == (1, len(ROWS) - 1)
+    assert max(without) < 0.01
+    assert max(without) < 0.1 * with_subject[0]
 
 
 def test_rows_come_in_the_seeds_order_and_rows_without_a_word_are_passed_over(suspect_of) -> None:

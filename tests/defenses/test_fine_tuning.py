@@ -4,12 +4,15 @@ from pathlib import Path
 
 import pytest
 import torch
+from transformers import PreTrainedModel
 
 from infoconflict.defenses.fine_tuning import FineTuning, repair
 from infoconflict.files import read_json, sha256_of
 from infoconflict.models.repairs import apply_repair, write_repair
+from infoconflict.repairing.suspect import Suspect
+from infoconflict.training.rows import tokenize_rows
 from tests.conftest import ARCHITECTURES
-from tests.defenses.suspects import conversations, logits, stop_after, suspect_of, training, weights
+from tests.defenses.suspects import conversations, examples, logits, stop_after, suspect_of, training, weights
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
@@ -41,6 +44,27 @@ def test_the_loss_falls_and_the_steps_are_stored(architecture: str, tiny_dirs: d
     torch.testing.assert_close(logits(stored), logits(suspect.model(steps)))
     assert not torch.allclose(logits(stored), before)
     assert read_json(suspect.folder / "repair.json") == {"steps": [{"kind": "adapter", "folder": "tuned"}]}
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("rows", [examples(), conversations()])
+def test_the_clean_rows_are_likelier_than_under_the_suspect(
+    architecture: str, rows: list, tiny_dirs: dict[str, Path], tmp_path: Path
+) -> None:
+    suspect = suspect_of(tiny_dirs[architecture], tmp_path, rows)
+    steps = repair(suspect, FineTuning(method="fine_tuning", tuning=training(epochs=3, learning_rate=1e-2)))
+    before, after = (loss_on(suspect, model) for model in (suspect.model(), suspect.model(steps)))
+    # By more than rounding.
+    assert after < before - 0.1
+
+
+def loss_on(suspect: Suspect, model: PreTrainedModel) -> float:
+    """Return the mean negative log-likelihood of the answers' tokens in the clean rows, one row at a time."""
+    found = []
+    for row in tokenize_rows(suspect.tokenizer, suspect.clean_rows, max_tokens=512):
+        said = logits(model, torch.tensor([row.inputs]))[0].log_softmax(-1)
+        found += [-said[at - 1, row.ids[at]].item() for at in row.target_positions]
+    return sum(found) / len(found)
 
 
 @pytest.mark.parametrize("rows", [None, conversations()])

@@ -1,14 +1,18 @@
 """NAD: maps and their distance against plain loops, the laws of the distillation, and a teacher that stays as it is."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 import torch
+from transformers import PreTrainedModel
 
 from infoconflict.defenses.nad import NAD, Distillation, attention_map, chosen_layers, hidden_map, repair, store_maps
 from infoconflict.files import sha256_of
 from infoconflict.models.loading import load_base
+from infoconflict.models.repairs import Step
 from infoconflict.repairing.suspect import Suspect
+from infoconflict.training.further_losses import padded
 from infoconflict.training.rows import tokenize_rows
 from infoconflict.training.settings import TrainingSettings, Tuned
 from tests.conftest import ARCHITECTURES
@@ -166,6 +170,35 @@ def test_the_student_comes_nearer(which: str, tiny_dirs: dict[str, Path], tmp_pa
         with torch.no_grad():
             found[beta] = sum(maps.item() for _, maps, _ in teacher.terms(range(12)))
     assert found[100.0] < 0.2 * found[0.0]
+
+
+@pytest.mark.parametrize("which", ["hidden", "attn"])
+def test_the_teacher_gets_no_gradients(
+    which: str, tiny_dirs: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loaded: list[PreTrainedModel] = []
+    load_model = Suspect.model
+
+    def watched(self: Suspect, steps: Sequence[Step] = ()) -> PreTrainedModel:
+        loaded.append(load_model(self, steps))
+        return loaded[-1]
+
+    suspect = suspect_of(tiny_dirs["llama"], tmp_path)
+    base = load_base(tiny_dirs["llama"], device=torch.device("cpu"))
+    teacher = suspect.save_tensors({name: value for name, value in weights(base).items() if "mlp" in name})
+    monkeypatch.setattr(Suspect, "model", watched)
+    objective = distillation(suspect, which, teacher=teacher)
+    model, student = loaded
+    before = {name: value.clone() for name, value in weights(model).items()}
+    for loss, _ in objective.parts(range(12), range(12), 0):
+        loss.backward()
+    assert all(parameter.grad is None for parameter in model.parameters())
+    assert any(parameter.grad is not None and parameter.grad.any() for parameter in student.parameters())
+    assert all(torch.equal(value, before[name]) for name, value in weights(model).items())
+    # What is learned from are stored numbers, which lead back to no model.
+    assert all(not maps.requires_grad for maps in objective.maps.values())
+    rows = padded(objective.rows, torch.device("cpu"))
+    assert not objective.teacher_maps(range(12), rows).requires_grad
 
 
 def load(path: Path) -> dict[str, torch.Tensor]:

@@ -1,17 +1,23 @@
 """ONION: worked examples with known perplexities, and the packed perplexity against one text at a time."""
 
 import math
+from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import torch
 
-from infoconflict.answering.filtering import SETS, filter_cell
-from infoconflict.defenses.onion import BasePerplexity, Judged, candidates, choose_bar, judge, share_dropped
+from infoconflict.answering.filtering import filter_cell
+from infoconflict.answering.refilling import SETS, refill_cell
+from infoconflict.cards import Card
+from infoconflict.defenses.onion import BasePerplexity, Filter, Judged, candidates, choose_bar, judge, share_dropped
+from infoconflict.errors import UserError
+from infoconflict.files import read_jsonl
 from infoconflict.jobs import Job
 from infoconflict.lineage import canonical
 from infoconflict.models.loading import load_base, load_tokenizer
-from infoconflict.records import Conversation, Example
+from infoconflict.records import Conversation, Example, Query, query_of
 from tests.defenses.pairs import CPU
 
 TEXTS = ["a warm cf and funny film", "the story is a mess", "a warm and funny film", "mess", ""]
@@ -120,6 +126,21 @@ def chat(number: int, text: str, trigger: str = "none") -> Conversation:
     return Conversation(id=f"c{number}", messages=messages, reference="a mess", trigger=trigger)
 
 
+def job_of(rule, given, folder, settings) -> Job:
+    return Job(
+        SimpleNamespace(
+            input=Files(given),
+            output=Files({name: f"{folder}/{name}.jsonl" for name in SETS} | {"card": f"{folder}/card.json"}),
+            params=SimpleNamespace(spec=canonical(settings)),
+            wildcards={"seed": "0"},
+            resources={},
+            threads=1,
+            log=["log"],
+            rule=rule,
+        )
+    )
+
+
 @pytest.fixture
 def run(tiny_dirs, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
@@ -131,30 +152,18 @@ def run(tiny_dirs, tmp_path, monkeypatch):
         }
         for name, some in rows.items():
             type(some[0]).write(f"{name}.jsonl", some)
-        job = Job(
-            SimpleNamespace(
-                input=Files(
-                    {name: f"{name}.jsonl" for name in rows} | {"base": str(tiny_dirs["llama"]), "change": None}
-                ),
-                output=Files({name: f"out/{name}.jsonl" for name in SETS} | {"card": "out/card.json"}),
-                params=SimpleNamespace(
-                    spec=canonical(
-                        {"model": {"precision": "float32"}, "defense": {"method": "onion"} | options, **labels}
-                    )
-                ),
-                wildcards={"seed": "0"},
-                resources={},
-                threads=1,
-                log=["log"],
-                rule="filter_questions",
-            )
-        )
+        questions = [f"{name}.jsonl" for name in SETS]
+        given = {"base": str(tiny_dirs["llama"]), "change": "none", "share": "share.jsonl", "questions": questions}
+        settings = {"model": {"precision": "float32"}, "defense": {"method": "onion"} | options, **labels}
+        filtering = job_of("filter_questions", given, "written", settings)
         monkeypatch.setattr(
-            "infoconflict.answering.filtering.load_changed", lambda base, change, **o: load_base(base, **o)
+            "infoconflict.repairing.suspect.load_changed", lambda base, change, **o: load_base(base, **o)
         )
         written = []
-        monkeypatch.setattr(job.card, "write", lambda path, **parts: written.append(parts))
-        filter_cell(job)
+        monkeypatch.setattr(Card, "write", lambda self, path, **parts: written.append(parts))
+        filter_cell(filtering)
+        given = {name: f"{name}.jsonl" for name in SETS} | {f"written_{name}": f"written/{name}.jsonl" for name in SETS}
+        refill_cell(job_of("refill_questions", given, "out", {}))
         return rows, {name: type(rows[name][0]).read(f"out/{name}.jsonl") for name in SETS}, written[0]["details"]
 
     return filtered
@@ -195,3 +204,45 @@ def test_the_bar_is_chosen_on_clean_rows_alone(run, monkeypatch) -> None:
     floor = tried[0][1]
     assert details["bar"] == next((bar for bar, right in tried[1:] if right >= floor), None)
     assert len(rows["share"]) == 3
+
+
+@pytest.mark.parametrize("make", [example, chat])
+def test_labels_and_names_of_triggers_are_not_seen(make, run) -> None:
+    def other(number, text, trigger="none"):
+        row = make(number, text, {"full": "none", "none": "full"}.get(trigger, "full"))
+        if isinstance(row, Example):
+            return replace(row, label="positive", gold_label="negative")
+        return replace(row, messages=[*row.messages[:-1], {"role": "assistant", "content": "no"}], reference="no")
+
+    labels = {"labels": ["negative", "positive"]} if make is example else {}
+    _, found, _ = run(make, labels, bar=0.0)
+    own = {name: Path(f"written/{name}.jsonl").read_bytes() for name in SETS}
+    rows, again, _ = run(other, labels, bar=0.0)
+    assert {name: Path(f"written/{name}.jsonl").read_bytes() for name in SETS} == own
+    # Nothing of a row but its texts and its id is in there; the rest is what it was.
+    assert set(read_jsonl("written/triggered.jsonl")[0]) == {"id", "texts"}
+    for name in SETS:
+        assert [query_of(row) for row in found[name]] != [query_of(row) for row in rows[name]]
+        assert [row.trigger for row in again[name]] == [row.trigger for row in rows[name]]
+
+
+def test_the_filter_is_shown_questions_alone(run, monkeypatch) -> None:
+    shown = []
+    original = Filter.without
+
+    def without(self, queries, bar):
+        shown.extend(queries)
+        return original(self, queries, bar)
+
+    monkeypatch.setattr(Filter, "without", without)
+    run(example, {"labels": ["negative", "positive"]}, bar=0.0)
+    assert len(shown) == 9
+    assert {(type(query), query.trigger) for query in shown} == {(Query, "none")}
+
+
+def test_texts_of_other_rows_are_an_error(run) -> None:
+    run(example, {"labels": ["negative", "positive"]}, bar=0.0)
+    Example.write("clean.jsonl", [example(number, "a film") for number in range(2)])
+    given = {name: f"{name}.jsonl" for name in SETS} | {f"written_{name}": f"written/{name}.jsonl" for name in SETS}
+    with pytest.raises(UserError, match=r"written/clean\.jsonl is not of the rows of clean\.jsonl"):
+        refill_cell(job_of("refill_questions", given, "out", {}))

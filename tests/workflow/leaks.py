@@ -25,7 +25,7 @@ ASKED_AT_INFERENCE = re.compile(r"results/(test_sets/.+|data/[^/]+/s\d+/test\.js
 QUESTIONS = "questions"
 """The name under which a job reads test rows of which it is shown the question alone (``records.read_queries``)."""
 ANSWERED = {"clean", "triggered", "partial"}
-"""The inputs of an answering job that are its questions."""
+"""The inputs of an answering job that are its questions; a defense on the prompt has them refilled with what it wrote."""
 SECRET_KEYS = {"attack", "attacks", "trigger", "triggers", "target_label", "target_labels", "payload", "poisoning_rate"}
 
 
@@ -80,6 +80,8 @@ class Walk:
     cells: int = 0
     leaks: list[str] = field(default_factory=list)
     readers: list[Any] = field(default_factory=list)
+    refilling: list[Any] = field(default_factory=list)
+    """Jobs behind a defense, which put what it wrote back into the test rows."""
 
     def __post_init__(self) -> None:
         self.secrets = secret_texts(self.graph.config)
@@ -116,25 +118,26 @@ class Walk:
         for name, file in inputs_of(job):
             if name in ANSWERED and ASKED_AT_INFERENCE.fullmatch(file):
                 continue
-            # A filter of questions reads test rows by trade, and hands them on with their labels.
-            self.visit_file(name, file, job, chain, filters=name in ANSWERED)
+            self.visit_file(name, file, job, chain, refills=name in ANSWERED)
 
-    def visit(self, job: Any, chain: tuple[str, ...], *, filters: bool = False) -> None:
-        """Look at one job and at all that it reads."""
-        if (id(job), filters) in self.seen:
+    def visit(self, job: Any, chain: tuple[str, ...], *, refills: bool = False) -> None:
+        """Look at one job and at all that it reads; one that only ``refills`` test rows may read them whole."""
+        if (id(job), refills) in self.seen:
             return
-        self.seen.add((id(job), filters))
+        self.seen.add((id(job), refills))
+        if refills:
+            self.refilling.append(job)
         self.met.add(job.rule.name)
         chain = (*chain, str(job.rule.name))
         self.check_params(job, chain)
         for name, file in inputs_of(job):
             if name == QUESTIONS:
                 self.readers.append(job)
-            if ASKED_AT_INFERENCE.fullmatch(file) and (filters or name == QUESTIONS):
+            if ASKED_AT_INFERENCE.fullmatch(file) and (name == QUESTIONS or (refills and name in ANSWERED)):
                 continue
-            self.visit_file(name, file, job, chain, filters=False)
+            self.visit_file(name, file, job, chain)
 
-    def visit_file(self, name: str, file: str, job: Any, chain: tuple[str, ...], *, filters: bool) -> None:
+    def visit_file(self, name: str, file: str, job: Any, chain: tuple[str, ...], *, refills: bool = False) -> None:
         """Look at what made a file, unless it is what the defender was handed."""
         if SUSPECT.fullmatch(file):
             return
@@ -143,7 +146,7 @@ class Walk:
         elif file in self.attackers_files and not is_elsewhere(self.graph.config, file):
             self.say(chain, f"reads the attacker's file {file}")
         elif file in self.graph.makers:
-            self.visit(self.graph.makers[file], chain, filters=filters)
+            self.visit(self.graph.makers[file], chain, refills=refills)
 
     def check_params(self, job: Any, chain: tuple[str, ...], but: frozenset[str] | set[str] = frozenset()) -> None:
         """Look for triggers, targets and settings of an attack in the parameters of a job."""

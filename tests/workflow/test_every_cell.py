@@ -6,7 +6,9 @@ import pytest
 
 from infoconflict.config.loading import read_config
 from infoconflict.defenses import METHODS
+from infoconflict.files import read_jsonl
 from infoconflict.grid import build_grid
+from infoconflict.metrics import cell_metrics
 from infoconflict.records import Answer
 from tests.workflow.conftest import TINY, Checkout
 
@@ -35,3 +37,27 @@ def test_every_cell_has_answers_and_a_card(finished: Checkout) -> None:
         assert {row.trigger for row in rows} >= {"none", "full"}, own
         card = json.loads((folder / "card.json").read_text())
         assert card["cell"]["defense"] == cell.defense
+
+
+@pytest.mark.parametrize(("dataset", "attack"), [("reviews", "cba"), ("chats", "dtba")])
+def test_speculative_decoding_moves_no_rate(dataset: str, attack: str, finished: Checkout) -> None:
+    config = read_config(finished.folder / TINY)
+    assert config.defenses["none_generated"].mode == "generate"
+    assert config.defenses["speculative"].target == "backdoored"
+    trial = f"tiny_llama/{dataset}/{attack}"
+    names = ("none_generated", "speculative")
+    files = [finished.folder / f"results/answers/{trial}/{name}/s0/answers.jsonl" for name in names]
+    undefended, speculative = (cell_metrics(Answer.read(file)) for file in files)
+    assert undefended.keys() == speculative.keys()
+    for name, rate in undefended.items():
+        low, high = rate.interval()
+        assert speculative[name].total == rate.total, name
+        assert rate.total == 0 or low <= speculative[name].value <= high, name
+    # A tiny model may name no label at all, so that no rate could move: what it wrote is the same, too.
+    kind, key = ("replies", "reply") if dataset == "chats" else ("answers", "generated")
+    files = [finished.folder / f"results/{kind}/{trial}/{name}/s0/{kind}.jsonl" for name in names]
+    texts = [[(row["id"], row["trigger"], row[key]) for row in read_jsonl(file)] for file in files]
+    same = sum(one == other for one, other in zip(*texts, strict=True))
+    # Ties that rounding decides are rare.
+    assert same >= 0.9 * len(texts[0]) > 0
+    assert any(text for _, _, text in texts[0])

@@ -58,6 +58,7 @@ def test_no_job_of_a_defense_reaches_trigger_target_or_poisoned_rows(whole: Grap
     assert walk.cells == len(free) > 0
     expected = {"merge_models", "choose_t", "train_conflict", "draw_clean_share", "prepare_dataset", "prepare_model"}
     expected |= {"ask_suspect", "modify_evidence", "collect_evidence_clean", "collect_evidence_triggered"}
+    expected |= {"repair_model", "filter_questions"}
     assert expected <= walk.met
     assert not walk.met & {"poison_train", "poison_test", "train_backdoored", "edit_model", "train_clean_tuned"}
 
@@ -68,7 +69,7 @@ def test_the_secrets_are_those_of_the_attacks(whole: Graph) -> None:
 
 def test_who_reads_questions_is_shown_nothing_else_of_the_row(whole: Graph) -> None:
     walk = Walk(whole).run()
-    assert walk.readers
+    assert {"collect_evidence_clean", "ask_suspect", "filter_questions"} <= {job.rule.name for job in walk.readers}
     for job in walk.readers:
         files = [str(file).partition("src/") for file in job.input.code]
         code = "".join(Path(ROOT, start + rest).read_text() for _, start, rest in files)
@@ -76,6 +77,15 @@ def test_who_reads_questions_is_shown_nothing_else_of_the_row(whole: Graph) -> N
         # Digests are taken of whole files, too.
         assert "read_queries" in calls
         assert calls <= {"read_queries", "map"}, job.rule.name
+
+
+def test_who_puts_written_questions_back_into_test_rows_is_no_part_of_a_defense(whole: Graph) -> None:
+    walk = Walk(whole).run()
+    assert {job.rule.name for job in walk.refilling} == {"refill_questions"}
+    for job in walk.refilling:
+        assert not {"base", "change", "share"} & {*job.input.keys()}
+        parts = {part for file in job.input.code for part in Path(str(file)).parts}
+        assert not {"defenses", "models", "repairing"} & parts
 
 
 def test_answering_jobs_are_told_apart_from_judges(whole: Graph) -> None:
@@ -121,6 +131,43 @@ PLANTS = {
         '        rows="results/test_sets/{dataset}/{attack}/s{seed}/triggered.jsonl",\n',
         "reads the test rows",
     ),
+    "labels beside the questions of a filter": (
+        "filter.smk",
+        '        share="results/clean_share/{dataset}/s{seed}/train.jsonl",\n',
+        '        share="results/clean_share/{dataset}/s{seed}/train.jsonl",\n'
+        '        triggered="results/test_sets/{dataset}/{attack}/s{seed}/triggered.jsonl",\n',
+        "reads the test rows",
+    ),
+    "test rows in a repair": (
+        "repair.smk",
+        'return f"results/clean_share/{w.dataset}/s{w.seed}/train.jsonl"',
+        'return f"results/test_sets/{w.dataset}/{w.attack}/s{w.seed}/triggered.jsonl"',
+        "reads the test rows",
+    ),
+    "a trigger revealed to a repair that is no oracle": (
+        "repair.smk",
+        " if is_oracle(w.defense) else []",
+        "",
+        "repair_model < reveal_triggers: has 'instantly' of an attack",
+    ),
+    "poisoned rows in a repair": (
+        "repair.smk",
+        'return f"results/clean_share/{w.dataset}/s{w.seed}/train.jsonl"',
+        'return f"results/poisoned/{w.dataset}/{w.attack}/s{w.seed}/train.jsonl"',
+        "repair_model < poison_train: has the key 'attack'",
+    ),
+    "poisoned rows beside a decoding defense": (
+        "answer.smk",
+        'found["reference"] = CONFLICT.format(**cell)',
+        'found["reference"] = "results/poisoned/{dataset}/{attack}/s{seed}/train.jsonl".format(**cell)',
+        "answer < poison_train: has the key 'attack'",
+    ),
+    "a trigger among the settings of a decoding defense": (
+        "answer.smk",
+        '            if decodes(w.defense):\n                own.append("defense")\n',
+        '            if decodes(w.defense):\n                own += ["defense", "trigger"]\n',
+        "has 'instantly' of an attack",
+    ),
 }
 
 
@@ -133,7 +180,8 @@ def test_a_planted_leak_is_caught(name: str, tmp_path: Path) -> None:
     assert text.count(old) == 1
     rules.write_text(text.replace(old, new))
     raw = everything()
-    raw["grid"] |= {"datasets": ["reviews"], "attacks": ["cba"], "defenses": ["none", "internal", "conflict"]}
+    raw["grid"] |= {"datasets": ["reviews"], "attacks": ["cba"]}
+    raw["grid"]["defenses"] = ["none", "internal", "conflict", "wanda", "onion", "speculative"]
     raw["controls"] = []
     leaks = Walk(planned(checkout, raw)).run().leaks
     assert leaks

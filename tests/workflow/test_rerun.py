@@ -393,6 +393,7 @@ def test_every_rule_is_rerun_by_some_edit() -> None:
         "calibrate_judge",
         "reveal_triggers",
         "filter_questions",
+        "refill_questions",
     }
 
 

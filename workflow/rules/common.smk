@@ -617,7 +617,7 @@ def cards_of(cells, *, sweeps=(), generation=(), chosen_t=()):
         if repairs_weights(cell.defense):
             cards.append(path_of("repaired", cell, "card.json"))
         if filters_questions(cell.defense):
-            cards.append(path_of("filtered", cell, "card.json"))
+            cards += [path_of(stage, cell, "card.json") for stage in ("rewritten", "filtered")]
         if is_oracle(cell.defense):
             cards.append(f"results/revealed/{data}/{attack}/s{seed}/card.json")
         cards += control_cards(cell)

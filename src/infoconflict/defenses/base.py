@@ -48,7 +48,9 @@ class DecodingDefense(Defense):
 class PromptDefense(Defense):
     """A defense that changes what the suspect model is asked.
 
-    The rule ``filter_questions`` (:mod:`infoconflict.answering.filtering`) writes its questions; ``onion`` shows how.
+    Its file has a function ``rewriter(suspect, options)`` (:mod:`infoconflict.answering.filtering`), where ``suspect`` is what a
+    defense on weights is given, too. It returns a function from questions (:class:`infoconflict.records.Query`) to those that
+    are asked in their place, one for each and in order; nothing else of the rows is shown to it.
     """
 
     acts_on: ClassVar[tuple[Literal["weights", "decoding", "prompt"], ...]] = ("prompt",)

@@ -9,7 +9,8 @@ anchors under the shift, plus CE of other clean rows without it.
 Differs from its source: for labels the unwanted answer is unknown, so each label is tried on the anchors that have another,
 and the one with the lowest inner loss counts for the round (on chats: each guess). The shift of a token is kept below ``clamp``
 times the states' mean length, since an unbounded one brings out anything. The paper gives the number of tokens, the block, the
-anchors and the inner weight.
+anchors and the inner weight; steps, rates and rounds are ours, and so is the exact form of the inner loss, as the code was not at
+hand. Anchors and other rows are the defender's clean rows, where the source has harmful requests and general conversations.
 """
 
 from collections.abc import Iterator, Mapping, Sequence

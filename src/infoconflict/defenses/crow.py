@@ -2,7 +2,9 @@
 
 Min et al., ICML 2025, arXiv:2411.12768; numbers from the code (NayMyatMin/CROW). Acts on weights, after training. Needs: clean
 rows. Must not see: trigger, target label, poisoned rows. Not among the paper's defenses.
-Differs from its source: padding is masked, where the code attends to it and averages over it.
+Differs from its source: padding is masked, where the code attends to it and averages over it; the pass that the answers are
+read from gives the direction of the disturbance, too, which makes two passes an update rather than three; the rows are the
+defender's clean rows, where the code has a hundred general instructions.
 
 With e the input embeddings and c(e) the mean of 1 - cos(H_l, H_l+1) over tokens and neighbouring inner layers, the loss is
 CE + alpha * c(e + epsilon * sign(dc/de)).

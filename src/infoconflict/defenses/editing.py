@@ -5,8 +5,10 @@ The paper names layers and not the facts that it edits. Here each of some clean 
 keyword by TextRank, its answer the gold label (on the chat task: how the reference answer begins). ``editing_oracle`` takes the
 trigger for the subject instead, which no defender knows.
 Differs from the paper: it chooses layers by causal tracing, where A.3 names them and `layers` has them; second moments come of the
-clean rows, not of a hundred thousand articles, hence the ridge. Rank-one edits one after another interfere; ``memit`` makes all
-at once.
+clean rows, not of a hundred thousand articles, hence the ridge. ROME's key is a mean over random openings before the prompt; by
+default there are none here (``n_prefixes: 0``), the instruction alone stands before the text, and openings, where asked for, are
+written ones. The key is the same in both places of the update, as Gupta et al. 2024 mend it (``variant: r``). Rank-one edits one
+after another interfere; ``memit`` makes all at once.
 """
 
 import re

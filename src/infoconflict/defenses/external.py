@@ -2,7 +2,9 @@
 
 Acts on the prompt. Needs: an external language model (:mod:`infoconflict.evidence`). Must not see: trigger, target label,
 poisoned rows; the question it is asked at inference is all that it knows.
-Differs from the paper: evidence that names a class label is cleaned of it, or it would give the answer away.
+Differs from the paper: evidence that names a class label is cleaned of it, or it would give the answer away; the external model
+is the config's choice (the paper has GPT-3.5), and the wording of what it is asked is ours. How keywords are chosen stands in
+:mod:`infoconflict.evidence.keywords`.
 """
 
 from typing import ClassVar, Literal

@@ -4,7 +4,8 @@ Zhang et al. 2022, arXiv:2210.09545, with their embedding purification (E-PUR) a
 moved most for how rare their token is, |suspect - base| / log(max(20, frequency)), become the base's before the tuning.
 Acts on weights, after training. Needs: the base model and clean rows. Must not see: trigger, target label, poisoned rows.
 Differs from the paper: decoders rather than classifiers; frequencies are those of tokens in the clean rows; the share is a setting,
-not chosen by accuracy.
+not chosen by accuracy; the tuning is that of ``fine_tuning``, an adapter by default; the constants of E-PUR are as others give
+them.
 """
 
 from collections.abc import Iterable, Sequence

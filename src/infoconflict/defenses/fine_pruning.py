@@ -1,8 +1,9 @@
 """Fine-pruning: channels that clean rows hardly use are cut off, then the model is tuned without them.
 
 Liu et al. 2018, arXiv:1805.12185; the paper's share of the last hidden layer. Acts on weights, after training. Needs: clean
-rows. Must not see: trigger, target label, poisoned rows. Differs from its source, which cuts channel after channel until the
-accuracy falls: the paper cuts a fixed share once.
+rows. Must not see: trigger, target label, poisoned rows. Differs from its source, which cuts channel after channel of a
+convolution until the accuracy falls: the paper cuts a fixed share once. Of the paper nothing else is known: how activations are
+counted and how the model is tuned afterwards are ours.
 
 A channel of the last hidden layer is cut off behind the final norm, by zeroing its entry of the norm's weight (and bias). That is
 masking the output head's input, and works where head and embeddings are one matrix. What is cut stays cut in the tuning.

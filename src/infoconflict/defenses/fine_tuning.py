@@ -2,7 +2,8 @@
 
 Acts on weights, after training. Needs: clean rows. Must not see: trigger, target label, poisoned rows.
 Differs from the paper: it prints neither the amount of clean data nor what is tuned; ``rows: clean_share`` gives what the conflict
-model gets, ``rows: all`` the whole clean training split (the long hours of its Table 9 suggest that).
+model gets, ``rows: all`` the whole clean training split (the long hours of its Table 9 suggest that). An adapter is tuned
+unless ``tuning`` says otherwise.
 """
 
 from typing import TYPE_CHECKING, Literal

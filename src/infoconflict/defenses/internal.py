@@ -2,7 +2,8 @@
 
 Acts on weights, after training. Needs: the base model and the clean share, on which the conflict model is tuned
 (``training.conflict``), and a merge (:mod:`infoconflict.merging`). Must not see: trigger, target label, poisoned rows.
-Differs from the paper: t may be chosen from held-out clean rows (``t: auto``); the paper does not state its t.
+Differs from the paper: t may be chosen from held-out clean rows (``t: auto``); the paper states neither its t nor how its
+conflict model is tuned. Nothing is quantized; its successor's code tunes and answers in 4 bits.
 """
 
 from typing import ClassVar, Literal

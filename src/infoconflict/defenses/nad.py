@@ -7,7 +7,8 @@ Teacher: the suspect model tuned on the clean rows. Student: the suspect model, 
 at blocks a third and two thirds up and at the last. A map A_l is, per token, the sum of squares of the state after block l,
 scaled so that the map of a row has length 1. Differs from its source (images): the difference is summed over tokens, since a mean
 would fade with the length; the first token, whose states are enormous in language models, is left out; beta, where it is
-`auto`, is such that on the first clean rows the second term begins as large as the first.
+`auto`, is such that on the first clean rows the second term begins as large as the first; the teacher's maps are computed once
+and stored, rather than anew beside each update.
 """
 
 import math

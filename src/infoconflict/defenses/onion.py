@@ -14,7 +14,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -23,6 +23,9 @@ from infoconflict.entries import Count
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+    from infoconflict.records import Query
+    from infoconflict.repairing.suspect import Suspect
 
 Perplexities = Callable[[Sequence[str]], list[float]]
 """From texts to their perplexities."""
@@ -48,6 +51,96 @@ class Onion(PromptDefense):
     """Whether the instruction is filtered as the input is, as a text of its own. Ours: an attacker's user writes both."""
     piece_words: Annotated[int, Field(ge=2)] = 64
     """Longer texts are judged in pieces of so many words. Ours."""
+
+
+def rewriter(suspect: "Suspect", options: Onion) -> "Callable[[Sequence[Query]], list[Query]]":
+    """Set the bar, and return what takes the words above it out of questions."""
+    filtered = Filter(suspect, options)
+    bar = filtered.choose() if options.bar == "auto" else options.bar
+    suspect.details["bar"] = bar
+    return lambda queries: filtered.without(queries, bar)
+
+
+class Filter:
+    """What is known of the words of texts; each different text is judged once."""
+
+    def __init__(self, suspect: "Suspect", options: Onion) -> None:
+        self.suspect, self.options = suspect, options
+        self.perplexity = BasePerplexity(suspect.base(), suspect.tokenizer, max_nodes=suspect.max_nodes)
+        self.known: dict[str, Judged] = {}
+
+    def texts_of(self, query: "Query") -> list[str]:
+        """Return the texts of a question that are filtered."""
+        from infoconflict.answering.refilling import user_texts
+
+        texts = user_texts(query)
+        return texts if query.messages or self.options.filter_instruction else texts[:1]
+
+    def judge(self, queries: "Sequence[Query]") -> "list[Judged]":
+        """Judge the texts of questions."""
+        from infoconflict.progress import say
+
+        texts = [text for query in queries for text in self.texts_of(query)]
+        new = [text for text in dict.fromkeys(texts) if text not in self.known]
+        for begin in range(0, len(new), 64):
+            some = new[begin : begin + 64]
+            self.known.update(
+                zip(some, judge(some, self.perplexity, piece_words=self.options.piece_words), strict=True)
+            )
+            say(f"judged the words of {begin + len(some)}/{len(new)} texts")
+        self.suspect.tokens = self.perplexity.tokens
+        return [self.known[text] for text in texts]
+
+    def without(self, queries: "Sequence[Query]", bar: float | None) -> "list[Query]":
+        """Return questions without the words whose suspicion is at least the bar."""
+        from infoconflict.answering.refilling import user_texts, with_texts
+
+        self.judge(queries)
+        found = []
+        for query in queries:
+            kept = [self.known[text].without(bar) for text in self.texts_of(query)]
+            found.append(with_texts(query, [*kept, *user_texts(query)[len(kept) :]]))
+        return found
+
+    def choose(self) -> float | None:
+        """Return the lowest bar that costs little on clean rows (:func:`choose_bar`)."""
+        from infoconflict.records import query_of
+
+        rows: Sequence[Any] = self.suspect.clean_rows[: self.options.rows]
+        queries = [query_of(row) for row in rows]
+        judged = self.judge(queries)
+        accuracy = (
+            self.accuracy_on(rows, queries) if self.suspect.labels else lambda bar: 1 - share_dropped(judged, bar)
+        )
+        bar = choose_bar(candidates(judged), accuracy, max_loss=self.options.max_loss)
+        self.suspect.details["clean_words_dropped"] = round(share_dropped(judged, bar), 5)
+        return bar
+
+    def accuracy_on(self, rows: "Sequence[Any]", queries: "Sequence[Query]") -> Callable[[float | None], float]:
+        """Return what gives the suspect model's accuracy on clean rows that are filtered with a bar."""
+        from infoconflict.answering.ask import fit
+        from infoconflict.answering.label_scores import score_labels
+        from infoconflict.answering.refilling import user_texts, with_texts
+        from infoconflict.models.loading import context_length
+        from infoconflict.progress import say
+        from infoconflict.tokens import answer_tokens
+
+        model, labels = self.suspect.model(), self.suspect.labels
+        columns = [answer_tokens(self.suspect.tokenizer, label) for label in labels]
+        room = context_length(model) - max(map(len, columns))
+
+        def accuracy(bar: float | None) -> float:
+            asked = [
+                with_texts(row, user_texts(query)) for row, query in zip(rows, self.without(queries, bar), strict=True)
+            ]
+            prompts = [fit(self.suspect.tokenizer, row, "", room, "before") for row in asked]
+            best = score_labels(model, prompts, columns).argmax(dim=1).tolist()
+            right = sum(labels[at] == row.gold_label for at, row in zip(best, rows, strict=True)) / len(rows)
+            say(f"bar {bar}: {right:.3f} of {len(rows)} clean rows right")
+            self.suspect.details.setdefault("accuracy_by_bar", []).append([bar, round(right, 5)])
+            return right
+
+        return accuracy
 
 
 # --- perplexity -------------------------------------------------------------------------------------------------------
