@@ -83,6 +83,7 @@ _STAGES = (
         "reveal_triggers",
         "repair_model",
         "filter_questions",
+        "refill_questions",
     ),
     *(
         "collect_evidence_clean",
