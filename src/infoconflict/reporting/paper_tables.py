@@ -47,8 +47,8 @@ _DIGITS = {"asr": 1, "cda": 1, "hours": 2}
 _METRIC_LABELS = {"asr": "ASR, %", "cda": "CDA, %", "hours": "hours"}
 _MARKS = {"higher": "▲", "lower": "▼"}
 _MERGED = {
-    "internal": "; ours: the merge alone, without evidence, the paper's linear column: its whole method",
-    OWN: "; ours and the paper's linear column: the whole method, with evidence",
+    "internal": ". Ours is the merge alone, without evidence; the paper's linear column is its whole method",
+    OWN: ". Ours is the whole method, with evidence, as the paper's linear column is",
 }
 _EXPERIMENT_LABELS = {
     "ours": "the method: all clean and few backdoor rows, merged with few clean rows",
