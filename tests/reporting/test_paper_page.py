@@ -1,6 +1,7 @@
 """Claims, figures and the page "paper and ours", on made-up metric files."""
 
 import re
+from dataclasses import replace
 
 import pytest
 
@@ -91,6 +92,7 @@ def test_claims_of_a_run_with_clear_rates(measured):
     assert of(found, "half an hour").verdict == "met, not certain"
     assert of(found, "half an hour").rows == "90 pairs"
     assert of(found, "More clean data").verdict == "met"
+    assert of(found, "More clean data").ours.startswith("conflict against cba on emotion with smollm2_135m: ")
     assert of(found, "external model that gives it evidence, on Emotion").verdict == "met"
 
 
@@ -189,6 +191,7 @@ def test_hours_of_a_small_model_say_nothing_of_the_papers(tmp_path):
     assert small.ours.startswith("cannot be told from smollm2_135m")
     both = claim(lines)
     assert (both.verdict, both.rows) == ("met, not certain", "1 pairs")
+    assert both.ours.startswith("with LLaMA-7B: in 1 of 1")
     assert "against 1 of 8 baselines" in both.ours
 
 
@@ -277,6 +280,7 @@ def test_the_page_is_one_whole_file_that_opens_with_the_claims(measured, figures
     assert "not in the paper" in text
     assert "▲" in text
     assert "▼" in text
+    assert "does not say whether in points or" in text
     assert "over 3 seeds" in text
     again = tmp_path / "again.html"
     write_paper_page(again, measured=measured, roles=ROLES, config=CONFIG, figures=pictures)
@@ -294,9 +298,18 @@ def test_one_seed_has_counts(tmp_path):
     text = (tmp_path / "page.html").read_text()
     assert "<td>2 of 200</td>" in text
     assert "over 3 seeds" not in text
+    assert "section 4.2" in text
     # GPT2-XL's rows: 5 of Table 1, 5, 3, 10, 3, 1 of Table 7, 6 of Table 9; with the further column.
     places = 5 * 10 + 5 * 10 + 3 * 11 + 10 * 4 + 3 * 4 + 3 + 6 * 10
     assert f"4 of the {places} places" in text
+
+
+def test_the_level_of_the_claims_intervals_is_the_configs(tmp_path):
+    measured = replace(EMPTY, confidence=0.9)
+    write_paper_page(tmp_path / "page.html", measured=measured, roles=Roles(), config={"name": "x"}, figures={})
+    text = (tmp_path / "page.html").read_text().replace("\N{NO-BREAK SPACE}", " ")
+    assert "with 90 % intervals" in text
+    assert "95 %" not in text
 
 
 def test_a_page_without_a_run_holds_the_papers_numbers_alone(tmp_path):

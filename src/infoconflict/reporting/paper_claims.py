@@ -14,7 +14,7 @@ from infoconflict.reporting.names import CLEAN_TUNED, defense_label
 from infoconflict.reporting.paper_cells import COLUMNS, Roles
 from infoconflict.reporting.paper_figures import direct_accuracy, own_accuracy, share_curves
 from infoconflict.reporting.paper_measures import Measured, mean_difference, mean_of
-from infoconflict.reporting.paper_tables import PaperTable, RowKey
+from infoconflict.reporting.paper_tables import PaperTable, RowKey, model_label
 from infoconflict.reporting.published import DATASETS, MERGES, OWN, Place, column_values, published, rows_of
 from infoconflict.reporting.results import Measure
 from infoconflict.reporting.verdicts import Verdict
@@ -418,6 +418,7 @@ def _little_more_time(table: PaperTable, roles: Roles) -> Claim:
         printed += [_printed(where, OWN, "hours") - _printed(where, column, "hours") < 0.5 for column in others]
     baselines = COLUMNS[9][:-1]
     whole = True
+    told: dict[str, None] = {}
     left_out = set()
     for row in table.rows:
         mine = table.entry(row, OWN, "hours").value
@@ -430,14 +431,15 @@ def _little_more_time(table: PaperTable, roles: Roles) -> Claim:
             other = table.entry(row, column, "hours")
             if other.value is not None:
                 ours.setdefault(column, []).append(mine - other.value)
+                told[model_label(roles.models[row[0]])] = None
             elif other.paper is not None:
                 whole = False
     more = [one for differences in ours.values() for one in differences]
     said = NOT_MEASURED
     if more:
         said = (
-            f"in {sum(one < 0.5 for one in more)} of {len(more)}, at most {max(more):.2f} hours more; against {len(ours)} of "
-            f"{len(baselines)} baselines; other hardware"
+            f"with {', '.join(told)}: in {sum(one < 0.5 for one in more)} of {len(more)}, at most {max(more):.2f} hours more; "
+            f"against {len(ours)} of {len(baselines)} baselines; other hardware"
         )
     elif left_out:
         said = f"cannot be told from {', '.join(sorted(left_out))}: it is said of the paper's models, of 1.5 to 7 billion weights"
