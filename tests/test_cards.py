@@ -3,8 +3,10 @@
 import json
 from pathlib import Path
 
+import pytest
+
 import infoconflict.files
-from infoconflict.cards import Card, digest_of_code, digest_of_input
+from infoconflict.cards import Card, digest_of_code, digest_of_input, processor_name
 from infoconflict.files import sha256_of, write_json
 
 
@@ -32,6 +34,18 @@ def test_worked_example(tmp_path: Path) -> None:
     assert written["cost"]["peak_memory_bytes"] > 0
     assert written["versions"]["python"].startswith("3.")
     assert str(tmp_path) not in json.dumps(written)
+
+
+def test_the_processor_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "cpuinfo"
+    file.write_text("processor\t: 0\nmodel name\t: Some  Vendor X1 8-Core\n\nprocessor\t: 1\nmodel name\t: other\n")
+    assert processor_name(file) == "Some Vendor X1 8-Core"
+    # Some processors have no such line, and other systems no such file.
+    monkeypatch.setattr("platform.processor", lambda: "riscv64")
+    file.write_text("processor\t: 0\nisa\t: rv64\n")
+    assert processor_name(file) == "riscv64"
+    monkeypatch.setattr("platform.processor", lambda: "")
+    assert processor_name(tmp_path / "none") == "cpu"
 
 
 def test_a_large_model_is_hashed_once(tmp_path: Path) -> None:

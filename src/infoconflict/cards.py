@@ -108,11 +108,21 @@ def peak_gpu_memory_bytes() -> int:
 
 
 def device_name() -> str:
-    """Return what computed: the GPU's name, or the CPU."""
+    """Return what computed: the GPU's name, or the processor's."""
     torch = sys.modules.get("torch")
     if torch is not None and torch.cuda.is_available():
         return str(torch.cuda.get_device_name())
-    return "cpu"
+    return processor_name()
+
+
+def processor_name(cpuinfo: PathLike = "/proc/cpuinfo") -> str:
+    """Return the processor's name as Linux has it, else what Python knows of it, else ``cpu``."""
+    try:
+        lines = Path(cpuinfo).read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        lines = []
+    names = (line.partition(":")[2] for line in lines if line.partition(":")[0].strip() == "model name")
+    return " ".join(next(names, "").split()) or platform.processor() or "cpu"
 
 
 def stored_bytes(file: PathLike) -> int:

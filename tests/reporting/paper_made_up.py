@@ -6,6 +6,7 @@ from pathlib import Path
 from infoconflict.metrics import CELL_COLUMNS, Rate, write_csv
 from infoconflict.reporting.paper_cells import COLUMNS, Roles, attacks_of
 from infoconflict.reporting.paper_measures import COST_COLUMNS
+from infoconflict.reporting.published import BASELINES
 
 ROLES = Roles(
     models={"gpt2_xl": "gpt2_xl", "my_llama": "llama"},
@@ -13,23 +14,33 @@ ROLES = Roles(
     attacks={
         name: name for name in ("cba", "badedit", "rome", "memit", "lwp", "dtba", "autopoison", "vpi", "adaptive_cba")
     },
-    defenses={name: name for name in ("none", "wanda", "ft_full", "nad", "internal", "external", "conflict")}
+    defenses={name: name for name in ("none", *BASELINES, "internal", "external", "conflict") if name != "fine_tuning"}
     | {"ft_full": "fine_tuning"},
+    stand_ins={"fine_tuning": ("ft_10",), "conflict": ("conflict_rewritten",)},
+    merge_kind="conflict",
     merges={"conflict": "linear", "conflict_ties": "ties", "conflict_slerp": "slerp"},
     further=("conflict_plus",),
 )
 RATES = {
     "none": (0.95, 0.86),
+    "editing": (0.80, 0.82),
     "wanda": (0.72, 0.83),
     "ft_full": (0.20, 0.90),
+    "fine_pruning": (0.60, 0.79),
+    "speculative": (0.94, 0.86),
+    "cleangen": (0.40, 0.85),
     "nad": (0.22, 0.80),
+    "beear": (0.35, 0.81),
     "internal": (0.09, 0.85),
     "external": (0.85, 0.84),
     "conflict": (0.03, 0.86),
     "conflict_plus": (0.01, 0.87),
     "conflict_ties": (0.12, 0.70),
     "conflict_slerp": (0.04, 0.85),
+    "control_clean_tuned": (0.01, 0.87),
 }
+# Defenses that a model was not tried with.
+_LEFT_OUT = {"gpt2_xl": ("editing",)}
 
 
 def cell_rows(cells, *, seeds=(0, 1, 2), rows=200, rng=None):
@@ -57,14 +68,15 @@ def make_paper_run(folder: Path) -> dict:
             role = ROLES.datasets[dataset]
             for attack in attacks_of(3 if role == "chat" else 1, role):
                 if (model, attack) != ("gpt2_xl", "lwp"):
-                    cells += [(model, dataset, attack, defense) for defense in RATES]
+                    left_out = _LEFT_OUT.get(model, ())
+                    cells += [(model, dataset, attack, defense) for defense in RATES if defense not in left_out]
         cells += [(model, "emotion", "adaptive_cba", defense) for defense in ("none", "conflict")]
     write_csv(folder / "cells.csv", CELL_COLUMNS, cell_rows(cells))
     costs = [
-        [*cell, "0", stage, str(seconds), "1.5", "0.000", "12000", "cpu"]
+        [*cell, "0", stage, str(seconds), "1.5", "0.000", "12000", "2.500", "cpu"]
         for cell in cells
-        if cell[1] != "sst2" and cell[3] in (*COLUMNS[9], "ft_full")
-        for stage, seconds in (("train_conflict", 1800), ("answer", 600))
+        if cell[1] != "sst2" and cell[3] in (*COLUMNS[9], "ft_full", "none")
+        for stage, seconds in ((("answer", 400),) if cell[3] == "none" else (("train_conflict", 1800), ("answer", 600)))
     ]
     write_csv(folder / "costs.csv", COST_COLUMNS, costs)
     rates = ("metric", "hits", "total", "rate", "low", "high")

@@ -51,6 +51,11 @@ def test_worked_example():
     assert found[3].measured.endswith("; 1 case")
 
 
+def test_limits_that_the_paper_does_not_state_are_said_to_be_ours():
+    found = claims_of(results(m__d__cba=case(), m__d__subtracted=case()), CONFIG)
+    assert ["our limit: " in claim.claim for claim in found] == [True, True, False, True]
+
+
 @pytest.mark.parametrize(
     ("hits", "support"),
     [

@@ -8,7 +8,7 @@ from infoconflict.config.loading import load_config, read_config
 from infoconflict.config.yaml_file import read_yaml
 from infoconflict.errors import UserError
 from infoconflict.grid import Cell, build_grid
-from infoconflict.reporting.paper_cells import FIGURES, TABLES, Roles, cells_of, roles_of
+from infoconflict.reporting.paper_cells import FIGURES, GOAL, TABLES, Roles, cells_of, roles_of
 
 CONFIG = Path(__file__).parents[2] / "config"
 
@@ -42,15 +42,65 @@ ROLES = Roles(
         (cell(defense="control_base"), set()),
         (cell(dataset="emotion"), {"table_2", "table_4", "table_8", "table_9", "figure_4"}),
         (cell(dataset="emotion", attack="lwp"), {"table_2", "table_4", "table_8", "figure_4"}),
-        (cell(dataset="emotion", defense="none"), {"table_2", "table_4", "table_7", "figure_3"}),
+        (cell(dataset="emotion", defense="none"), {"table_2", "table_4", "table_9", "figure_3"}),
         (cell(dataset="emotion", attack="adaptive_cba"), {"table_7"}),
         (cell(dataset="emotion", attack="adaptive_cba", defense="none"), {"table_7"}),
+        (cell(attack="adaptive_cba"), {"table_7"}),
+        (cell(dataset="other", attack="adaptive_cba", defense="none"), {"table_7"}),
+        (cell(dataset="talks", attack="adaptive_cba", defense="none"), set()),
         (cell(dataset="talks", attack="dtba"), {"table_3", "table_5", "table_8", "table_9", "figure_4"}),
         (cell(dataset="talks", attack="vpi", defense="cleangen"), {"table_3", "table_9"}),
     ],
 )
 def test_a_cell_is_in_its_tables_and_in_no_other(one, targets):
     assert {target for target in (*TABLES, *FIGURES) if cells_of(target, [one], ROLES)} == targets
+
+
+def test_the_original_attack_stands_beside_the_adaptive_one_on_the_same_data():
+    cells = [
+        *(cell(dataset=dataset, defense="none") for dataset in ("sst2", "emotion")),
+        *(cell(attack="adaptive_cba", defense=defense) for defense in ("none", "conflict", "wanda")),
+    ]
+    found = [(one.dataset, one.attack, one.defense) for one in cells_of("table_7", cells, ROLES)]
+    assert found == [("sst2", "cba", "none"), ("sst2", "adaptive_cba", "none"), ("sst2", "adaptive_cba", "conflict")]
+
+
+def test_another_id_of_a_method_stands_where_the_first_has_no_cell():
+    roles = Roles(
+        models={"llama": "llama"},
+        datasets={"sst2": "sst2", "talks": "chat"},
+        attacks={"cba": "cba", "rome": "rome", "dtba": "dtba"},
+        defenses={"ft_full": "fine_tuning", "external": "external", "conflict": "conflict"},
+        stand_ins={"fine_tuning": ("ft_10", "ft_long"), "external": ("external_rewritten",)},
+    )
+    both = [cell(defense=defense) for defense in ("ft_long", "ft_10", "ft_full")]
+    one = [cell(attack="rome", defense=defense) for defense in ("ft_long", "ft_10")]
+    found = [(found.attack, found.defense) for found in cells_of("table_1", both + one, roles)]
+    assert found == [("cba", "ft_full"), ("rome", "ft_10")]
+    talks = [cell(dataset="talks", attack="dtba", defense="external_rewritten")]
+    assert cells_of("table_5", talks, roles) == talks
+    assert roles.chosen("fine_tuning", ("llama", "sst2", "rome"), {("llama", "sst2", "rome", "ft_long")}) == "ft_long"
+    assert roles.chosen("fine_tuning", ("llama", "sst2", "rome"), set()) is None
+
+
+def test_conversations_have_ids_of_their_own_in_the_papers_preset():
+    config = read_config(CONFIG / "paper.yaml")
+    roles, cells = roles_of(config), build_grid(config).cells
+    assert roles.stand_ins["conflict"] == ("conflict_rewritten",)
+    assert "internal" not in roles.stand_ins
+    own = [one for one in cells_of("table_3", cells, roles) if roles.role_of(one.defense) == "conflict"]
+    assert {one.defense for one in own} == {"conflict_rewritten"}
+    own = [one for one in cells_of("table_1", cells, roles) if roles.role_of(one.defense) == "conflict"]
+    assert {one.defense for one in own} == {"conflict"}
+    assert len({one.model for one in own}) == 4
+
+
+def test_the_goal_needs_the_clean_tuned_model_where_a_further_defense_is():
+    cells = [
+        *(cell(defense=defense) for defense in ("conflict_plus", "control_clean_tuned", "control_base")),
+        cell(attack="rome", defense="control_clean_tuned"),
+    ]
+    assert cells_of(GOAL, cells, ROLES) == [cells[1]]
 
 
 def test_the_papers_preset_is_recognised_by_name():
@@ -91,14 +141,18 @@ def test_of_several_ids_of_a_method_the_plain_one_is_the_papers():
             "internal_ties": merged | {"merge": "ties"},
             "conflict_plus": {"method": "conflict", "merge": "ties", "evidence": "recorded_keywords"},
             "my_conflict": {"method": "conflict", "merge": "linear", "evidence": "recorded_keywords"},
+            "other_conflict": {"method": "conflict", "merge": "linear", "evidence": "recorded_keywords"},
         },
         further_defenses=["conflict_plus"],
     )
     roles = roles_of(config)
     assert roles.defenses == {"none": "none", "internal": "internal", "my_conflict": "conflict"}
     assert roles.further == ("conflict_plus",)
+    # Another merge would be another method.
+    assert roles.stand_ins == {"conflict": ("other_conflict",)}
     # Table 8 compares merges of one kind: here only the internal conflict has several.
     assert roles.merges == {"internal": "linear", "internal_slerp": "slerp", "internal_ties": "ties"}
+    assert roles.merge_kind == "internal"
 
 
 def test_names_that_the_config_gives_come_first():

@@ -99,8 +99,10 @@ def test_cells_are_scored_and_only_the_defenders_jobs_are_costs(tmp_path):
         cells.append((cell, tmp_path / f"{seed}.jsonl"))
         of_cell = [
             card(tmp_path, "train_backdoored", 10_000 + seed),
-            card(tmp_path, "train_conflict", 1800 + 1800 * seed, peak_memory_bytes=2**31, tokens=100),
-            card(tmp_path, "answer", 900 + 1800 * seed, peak_memory_bytes=2**30, tokens=50),
+            card(
+                tmp_path, "train_conflict", 1800 + 1800 * seed, peak_memory_bytes=2**31, tokens=100, stored_bytes=2**20
+            ),
+            card(tmp_path, "answer", 900 + 1800 * seed, peak_memory_bytes=2**30, tokens=50, stored_bytes=2**30),
         ]
         cards.append((cell, of_cell))
     out = {name: tmp_path / f"{name}.csv" for name in ("cells_csv", "costs_csv")}
@@ -116,6 +118,8 @@ def test_cells_are_scored_and_only_the_defenders_jobs_are_costs(tmp_path):
     # (1800 + 900) and (3600 + 2700) seconds.
     assert (cost.hours, cost.answering_hours) == (pytest.approx(1.25), pytest.approx(0.5))
     assert (cost.memory_gib, cost.tokens, cost.devices, cost.n_seeds) == (2.0, 150.0, ("cpu",), 2)
+    # Answers are no part of a defense.
+    assert cost.stored_mib == 1.0
 
 
 def test_experiments_that_were_not_made_are_empty(tmp_path):

@@ -1,14 +1,18 @@
 """Claims, figures and the page "paper and ours", on made-up metric files."""
 
 import re
+from dataclasses import replace
 
 import pytest
 
+from infoconflict.config.evaluation import PaperNames
+from infoconflict.errors import UserError
+from infoconflict.field_texts import field_texts
 from infoconflict.metrics import CELL_COLUMNS, read_csv, write_csv
 from infoconflict.reporting.paper_cells import Roles
 from infoconflict.reporting.paper_claims import claims_of
 from infoconflict.reporting.paper_figures import direct_accuracy, share_curves, write_paper_figure
-from infoconflict.reporting.paper_measures import Measured, read_measured
+from infoconflict.reporting.paper_measures import COST_COLUMNS, Measured, read_measured
 from infoconflict.reporting.paper_page import write_paper_page
 from infoconflict.reporting.paper_tables import build_table
 from tests.reporting.paper_made_up import ROLES, make_paper_run, rate_fields
@@ -54,8 +58,8 @@ def of(found, words):
 def test_the_papers_own_numbers_decide_its_side():
     found = claims(EMPTY, Roles())
     assert {claim.verdict for claim in found} == {"not measured"}
-    assert all("mean 2.4 %" in claim.paper for claim in found if claim.where == "Section 5.1, Table 1")
-    counts = {claim.where: claim.paper for claim in found if claim.paper.startswith("in ")}
+    assert all("mean 2.4 %" in claim.paper for claim in found if claim.id == "lowest_sst2")
+    counts = {claim.where: claim.paper for claim in found if claim.paper.startswith("in ") and ";" not in claim.paper}
     assert counts == {
         "Abstract, Table 1": "in 6 of 20",
         "Abstract, Table 2": "in 8 of 20",
@@ -67,18 +71,28 @@ def test_the_papers_own_numbers_decide_its_side():
     }
     lowest = [claim for claim in found if "lowest mean" in claim.text]
     assert [claim.paper_holds for claim in lowest] == [True] * 3
+    kept = [claim for claim in found if "In almost all cases" in claim.text]
+    assert [claim.where for claim in kept] == [f"Section 5.1, Table {number}" for number in (1, 2, 3)]
+    # By hand from Tables 1 to 3; the most is 91.66 to 88.70, BadEdit on Emotion with LLaMA.
+    assert [claim.paper.split(";")[0] for claim in kept] == ["in 20 of 20", "in 20 of 20", "in 12 of 12"]
+    assert "less than 3 points" in kept[0].text
+    assert "ours" in kept[0].text
 
 
 def test_claims_of_a_run_with_clear_rates(measured):
     found = claims(measured)
-    assert of(found, "lowest mean attack success on SST-2").verdict == "met"
+    # Editing was not tried with one of the models.
+    assert of(found, "lowest mean attack success on SST-2").verdict == "met, not certain"
+    assert of(found, "lowest mean attack success on chat").verdict == "met, not certain"
     assert of(found, "is 90 % or more on Emotion").verdict == "missed"
     assert of(found, "adaptive").verdict == "met"
     assert of(found, "merge methods").verdict == "missed"
     assert of(found, "keeps what each parent").verdict == "met"
     assert of(found, "roles exchanged").verdict == "met"
-    assert of(found, "half an hour").verdict == "met"
+    assert of(found, "half an hour").verdict == "met, not certain"
+    assert of(found, "half an hour").rows == "90 pairs"
     assert of(found, "More clean data").verdict == "met"
+    assert of(found, "More clean data").ours.startswith("conflict against cba on emotion with smollm2_135m: ")
     assert of(found, "external model that gives it evidence, on Emotion").verdict == "met"
 
 
@@ -93,13 +107,34 @@ def run_of(tmp_path, rates, rows=200):
     return read_measured([tmp_path / "cells.csv"], confidence=0.95)
 
 
+def all_against(conflict, nad):
+    others = ("editing", "wanda", "ft_full", "fine_pruning", "speculative", "beear")
+    return {
+        "none": (190, 180),
+        "conflict": (conflict, 180),
+        "nad": (nad, 180),
+        **dict.fromkeys(others, (190, 180)),
+    }
+
+
 @pytest.mark.parametrize(
     ("conflict", "nad", "verdict"),
     [(2, 60, "met"), (10, 12, "met, not certain"), (12, 10, "missed, not certain"), (60, 2, "missed")],
 )
 def test_a_lowest_mean_is_certain_only_beyond_the_interval(tmp_path, conflict, nad, verdict):
-    found = claims(run_of(tmp_path, {"none": (190, 180), "conflict": (conflict, 180), "nad": (nad, 180)}))
-    assert of(found, "lowest mean attack success on SST-2").verdict == verdict
+    claim = of(claims(run_of(tmp_path, all_against(conflict, nad))), "lowest mean attack success on SST-2")
+    assert claim.verdict == verdict
+    assert "against 7 of 7 baselines, the best of them nad" in claim.ours
+    # The run has one model of the paper, which has five rows.
+    assert claim.rows == "1 of 5"
+
+
+@pytest.mark.parametrize(("conflict", "nad", "verdict"), [(2, 60, "met"), (60, 2, "missed")])
+def test_against_some_of_the_baselines_nothing_is_certain(tmp_path, conflict, nad, verdict):
+    rates = {"none": (190, 180), "conflict": (conflict, 180), "nad": (nad, 180)}
+    claim = of(claims(run_of(tmp_path, rates)), "lowest mean attack success on SST-2")
+    assert claim.verdict == f"{verdict}, not certain"
+    assert "against 1 of 7 baselines" in claim.ours
 
 
 def test_the_method_alone_beats_nobody(tmp_path):
@@ -114,14 +149,86 @@ def test_the_method_alone_beats_nobody(tmp_path):
     ("before", "after", "rows", "verdict"),
     [
         (180, 195, 200, "met"),
-        (180, 179, 200, "met, not certain"),
-        (180, 176, 200, "missed, not certain"),
+        (180, 176, 200, "met, not certain"),
+        # Three points are not less than three points.
+        (180, 174, 200, "missed, not certain"),
         (180, 120, 200, "missed"),
     ],
 )
-def test_accuracy_is_kept_within_a_point(tmp_path, before, after, rows, verdict):
+def test_accuracy_is_kept_within_three_points(tmp_path, before, after, rows, verdict):
     found = claims(run_of(tmp_path, {"none": (190, before), "conflict": (2, after)}, rows))
-    assert of(found, "kept on SST-2").verdict == verdict
+    assert of(found, "accuracy falls by less than 3 points on SST-2").verdict == verdict
+
+
+@pytest.mark.parametrize(
+    ("plus", "verdict"),
+    [((10, 1780), "met"), ((55, 1780), "met, not certain"), ((200, 1780), "missed"), ((10, 1500), "missed")],
+)
+def test_a_further_defense_is_held_against_our_goal(tmp_path, plus, verdict):
+    # The clean-tuned model: 1 % and 88 %.
+    rates = {"none": (1900, 1700), "conflict_plus": plus, "control_clean_tuned": (20, 1760)}
+    claim = of(claims(run_of(tmp_path, rates, 2000)), "conflict_plus on SST-2")
+    assert claim.verdict == verdict
+    assert (claim.is_goal, claim.where) == (True, "our goal, no claim of the paper")
+    assert "at most 2 points above the clean-tuned model's own rate" in claim.text
+    without = of(claims(run_of(tmp_path, {"conflict_plus": plus}, 2000)), "conflict_plus on SST-2")
+    assert without.verdict == "not measured"
+
+
+def test_hours_of_a_small_model_say_nothing_of_the_papers(tmp_path):
+    lines = [
+        [model, "emotion", "cba", defense, "0", "answer", str(seconds), "1", "0", "", "", "cpu"]
+        for model in ("smollm2_135m", "my_llama")
+        for defense, seconds in (("wanda", 60), ("conflict", 120))
+    ]
+
+    def claim(rows):
+        write_csv(tmp_path / "costs.csv", COST_COLUMNS, rows)
+        return of(claims(read_measured([], [tmp_path / "costs.csv"], confidence=0.95)), "half an hour")
+
+    small = claim(lines[:2])
+    assert (small.verdict, small.rows) == ("not measured", "0 pairs")
+    assert small.ours.startswith("cannot be told from smollm2_135m")
+    both = claim(lines)
+    assert (both.verdict, both.rows) == ("met, not certain", "1 pairs")
+    assert both.ours.startswith("with LLaMA-7B: in 1 of 1")
+    assert "against 1 of 8 baselines" in both.ours
+
+
+def test_the_adaptive_attack_on_other_data_counts_and_is_marked(tmp_path):
+    lines = [
+        ["smollm2_135m", dataset, "adaptive_cba", defense, "0", metric, *rate_fields(hits, 200)]
+        for dataset, left in (("emotion", 4), ("sst2", 150))
+        for defense, hits in (("none", 190), ("conflict", left))
+        for metric in ("asr", "cda")
+    ]
+    write_csv(tmp_path / "cells.csv", CELL_COLUMNS, lines)
+    claim = of(claims(read_measured([tmp_path / "cells.csv"], confidence=0.95)), "adaptive")
+    assert (claim.verdict, claim.rows) == ("missed", "2 of 2")
+    assert "1 on sst2, other data than the paper's" in claim.ours
+
+
+def test_reasons_stand_below_their_claims(tmp_path):
+    measured = run_of(tmp_path, {"none": (190, 180), "conflict": (2, 180)})
+    config = {"name": "x", "paper": {"reasons": {"accuracy_above_sst2": "The model is small."}}}
+    write_paper_page(tmp_path / "page.html", measured=measured, roles=ROLES, config=config, figures={})
+    text = (tmp_path / "page.html").read_text()
+    check_html(text, whole_page=True)
+    assert text.count("Why: The model is small.") == 1
+    assert text.index("or more on SST-2") < text.index("Why: ") < text.index("or more on Emotion")
+    config["paper"]["reasons"] = {"accuracy_above_sst": "x"}
+    with pytest.raises(UserError, match="did you mean 'accuracy_above_sst2'"):
+        write_paper_page(tmp_path / "page.html", measured=measured, roles=ROLES, config=config, figures={})
+
+
+def test_the_configs_help_names_every_claim():
+    text = field_texts(PaperNames)["reasons"]
+    for claim in claims(EMPTY):
+        name = claim.id
+        for dataset in ("sst2", "emotion", "chat"):
+            if name.startswith(("lowest", "accuracy")):
+                name = name.removesuffix(dataset)
+        assert f"`{name}`" in text, claim.id
 
 
 def test_an_adaptive_attack_that_does_not_work_tells_nothing(tmp_path):
@@ -173,6 +280,7 @@ def test_the_page_is_one_whole_file_that_opens_with_the_claims(measured, figures
     assert "not in the paper" in text
     assert "▲" in text
     assert "▼" in text
+    assert "does not say whether in points or" in text
     assert "over 3 seeds" in text
     again = tmp_path / "again.html"
     write_paper_page(again, measured=measured, roles=ROLES, config=CONFIG, figures=pictures)
@@ -190,6 +298,18 @@ def test_one_seed_has_counts(tmp_path):
     text = (tmp_path / "page.html").read_text()
     assert "<td>2 of 200</td>" in text
     assert "over 3 seeds" not in text
+    assert "section 4.2" in text
+    # GPT2-XL's rows: 5 of Table 1, 5, 3, 10, 3, 1 of Table 7, 6 of Table 9; with the further column.
+    places = 5 * 10 + 5 * 10 + 3 * 11 + 10 * 4 + 3 * 4 + 3 + 6 * 10
+    assert f"4 of the {places} places" in text
+
+
+def test_the_level_of_the_claims_intervals_is_the_configs(tmp_path):
+    measured = replace(EMPTY, confidence=0.9)
+    write_paper_page(tmp_path / "page.html", measured=measured, roles=Roles(), config={"name": "x"}, figures={})
+    text = (tmp_path / "page.html").read_text().replace("\N{NO-BREAK SPACE}", " ")
+    assert "with 90 % intervals" in text
+    assert "95 %" not in text
 
 
 def test_a_page_without_a_run_holds_the_papers_numbers_alone(tmp_path):

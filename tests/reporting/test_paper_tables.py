@@ -1,10 +1,11 @@
 """The paper's tables beside ours: places, marks, and the three forms of each table."""
 
 import re
+from dataclasses import replace
 
 import pytest
 
-from infoconflict.metrics import read_csv
+from infoconflict.metrics import CELL_COLUMNS, read_csv, write_csv
 from infoconflict.reporting.paper_cells import COLUMNS, Roles
 from infoconflict.reporting.paper_measures import Measured, read_measured
 from infoconflict.reporting.paper_tables import (
@@ -17,7 +18,7 @@ from infoconflict.reporting.paper_tables import (
     write_paper_table,
 )
 from infoconflict.reporting.published import published
-from tests.reporting.paper_made_up import RATES, ROLES, cell_rows, make_paper_run
+from tests.reporting.paper_made_up import ROLES, make_paper_run, rate_fields
 from tests.reporting.well_formed import check_html
 
 NUMBERS = range(1, 10)
@@ -98,6 +99,90 @@ def test_table_8_has_llama_and_models_that_are_not_in_the_paper(tables):
     ]
 
 
+def made(tmp_path, lines, roles=ROLES, number=1, confidence=0.95):
+    """A table from (model, data set, attack, defense, ASR hits of 200)."""
+    rows = [[*line[:4], "0", metric, *rate_fields(line[4], 200)] for line in lines for metric in ("asr", "cda")]
+    write_csv(tmp_path / "cells.csv", CELL_COLUMNS, rows)
+    return build_table(number, read_measured([tmp_path / "cells.csv"], confidence=confidence), roles)
+
+
+ALL_OF_TABLE_1 = [
+    ("smollm2_135m", "sst2", "cba", defense, 150)
+    for defense in ("none", "editing", "wanda", "ft_full", "fine_pruning", "speculative", "nad", "beear")
+]
+
+
+def test_the_best_of_a_row_without_all_of_the_papers_columns_has_no_mark(tmp_path):
+    own = ("smollm2_135m", "sst2", "cba", "conflict", 2)
+    row = own[:3]
+    assert made(tmp_path, [*ALL_OF_TABLE_1, own]).best(row, "asr") == "conflict"
+    assert made(tmp_path, [*ALL_OF_TABLE_1[:-1], own]).best(row, "asr") is None
+    few = made(tmp_path, [*ALL_OF_TABLE_1[:2], own])
+    assert few.best(row, "asr") is None
+    assert r"\textbf" not in to_latex(few)
+
+
+def test_another_id_stands_in_its_row_under_its_name(tmp_path):
+    lines = [
+        ("smollm2_135m", "sst2", "cba", "ft_full", 150),
+        ("smollm2_135m", "sst2", "cba", "ft_10", 160),
+        ("smollm2_135m", "sst2", "rome", "ft_10", 170),
+        ("smollm2_135m", "sst2", "rome", "nad", 180),
+    ]
+    table = made(tmp_path, lines)
+    entries = [table.entry(("smollm2_135m", "sst2", attack), "fine_tuning", "asr") for attack in ("cba", "rome")]
+    assert [(entry.source, entry.ours.rate.hits) for entry in entries] == [("ft_full", 150), ("ft_10", 170)]
+    text = to_latex(table)
+    assert r"85.0\textsuperscript{b}" in text
+    assert r"a: ft\_full. b: ft\_10." in text
+    assert to_html(table).count(" ft_10</span>") == 2
+    assert "nad</span>" not in to_html(table)
+    alone = to_latex(made(tmp_path, lines[2:]))
+    assert r"fine\_tuning is ft\_10 here." in alone
+    assert "textsuperscript" not in alone
+
+
+def test_rows_of_models_that_the_run_has_not_are_no_lack_of_it(tmp_path):
+    table = made(tmp_path, [("smollm2_135m", "sst2", "cba", "conflict", 2), ("gpt2_xl", "sst2", "rome", "conflict", 2)])
+    assert len(table.rows) == 21
+    assert len(table.of_run) == 1 + 5
+    assert table.places == 6 * len(table.columns)
+    assert build_table(1, NOTHING, Roles()).places == 0
+
+
+def test_the_level_of_the_intervals_is_the_configs(tmp_path):
+    table = made(tmp_path, [("smollm2_135m", "sst2", "cba", "conflict", 2)], confidence=0.9)
+    assert r"the 90 \% Wilson intervals" in to_latex(table)
+
+
+def test_table_7_has_what_other_data_the_run_attacks(tmp_path):
+    roles = replace(ROLES, datasets={"sst2": "sst2"})
+    lines = [("smollm2_135m", "sst2", "adaptive_cba", "none", 190), ("smollm2_135m", "sst2", "cba", "none", 180)]
+    table = made(tmp_path, [*lines, ("smollm2_135m", "sst2", "adaptive_cba", "conflict", 90)], roles, 7)
+    row = ("smollm2_135m", "sst2", "adaptive_cba")
+    assert table.of_run == {row}
+    found = [table.entry(row, column, "asr") for column in COLUMNS[7]]
+    assert [entry.ours.rate.hits for entry in found] == [180, 190, 90]
+    assert [entry.paper for entry in found] == [None] * 3
+    assert to_html(table).count("<tr") == 1 + 2 * 5
+
+
+def test_table_8_says_what_is_merged_and_with_what(tmp_path):
+    roles = replace(ROLES, merges={"internal": "linear", "internal_ties": "ties"}, merge_kind="internal")
+    lines = [("smollm2_135m", "sst2", "cba", "internal", 40), ("smollm2_135m", "sst2", "cba", "internal_ties", 50)]
+    table = made(tmp_path, lines, roles, 8)
+    rows = [dict(zip(csv_fields(table), row, strict=True)) for row in csv_rows(table)]
+    assert [(row["cell"], row["cell_method"]) for row in rows if row["value"] and row["metric"] == "asr"] == [
+        ("internal", "internal"),
+        ("internal_ties", "internal"),
+    ]
+    for text in (to_html(table), to_latex(table)):
+        assert "the merge alone, without evidence" in text
+        assert "its whole method" in text
+    assert " internal_ties</span>" in to_html(table)
+    assert r"ties is internal\_ties here." in to_latex(table)
+
+
 def test_table_6_takes_one_merge(tables):
     table = tables[6]
     assert table.rows == tuple(("smollm2_135m", "emotion", name) for name in ("ours", "1", "2"))
@@ -113,30 +198,35 @@ def test_table_9_names_hours_memory_tokens_and_device(tables):
     assert entry.agreement is None
     rows = [dict(zip(csv_fields(tables[9]), row, strict=True)) for row in csv_rows(tables[9])]
     row = next(row for row in rows if (row["model"], row["attack"], row["defense"]) == ("my_llama", "cba", "conflict"))
-    assert [row[name] for name in ("tokens", "peak_memory_gib", "device")] == ["24000", "1.500000", "cpu"]
+    names = ("tokens", "peak_memory_gib", "device", "stored_mib", "slowdown")
+    # 600 seconds of answering where the undefended model takes 400.
+    assert [row[name] for name in names] == ["24000", "1.500000", "cpu", "2.500000", "1.500000"]
+    text = to_latex(tables[9])
+    assert "GiB & 1.5" in text
+    assert "tokens & 24000" in text
+    assert "Ours on cpu." in text
+    assert "0.17 h answering (1.5 times undefended), 1.5 GiB, 24000 tokens, 2.5 MiB stored, cpu" in to_html(tables[9])
 
 
 def test_the_best_is_bold_once_and_never_the_undefended(tables):
     table = tables[1]
-    row = ("gpt2_xl", "sst2", "cba")
-    best = table.best(row, "asr")
-    assert best in (None, "conflict_plus")
+    assert table.best(("my_llama", "sst2", "cba"), "asr") in (None, "conflict_plus")
+    # Editing was not tried with GPT2-XL: nothing there is better than all.
+    assert table.best(("gpt2_xl", "sst2", "cba"), "asr") is None
     for one in table.rows:
         for metric in table.metrics:
-            assert table.best(one, metric) not in ("none", "editing")
+            assert one[0] != "gpt2_xl" or table.best(one, metric) is None
+            assert table.best(one, metric) != "none"
     text = to_latex(table)
     marked = [table.best(one, metric) for one in table.rows for metric in table.metrics]
     assert len(re.findall(r"\\textbf\{", text)) == sum(name is not None for name in marked) > 0
 
 
 def test_values_that_overlap_have_no_mark(tmp_path):
-    from infoconflict.metrics import CELL_COLUMNS, write_csv
-
-    cells = [("gpt2_xl", "sst2", "cba", defense) for defense in ("none", "ft_full", "nad")]
-    write_csv(tmp_path / "cells.csv", CELL_COLUMNS, cell_rows(cells, seeds=(0,)))
-    assert abs(RATES["ft_full"][0] - RATES["nad"][0]) < 0.05
-    table = build_table(1, read_measured([tmp_path / "cells.csv"], confidence=0.95), ROLES)
-    assert table.best(("gpt2_xl", "sst2", "cba"), "asr") is None
+    # 2 and 5 of 200; all columns are there.
+    lines = [(*line[:4], 5 if line[3] == "nad" else line[4]) for line in ALL_OF_TABLE_1]
+    table = made(tmp_path, [*lines, ("smollm2_135m", "sst2", "cba", "conflict", 2)])
+    assert table.best(("smollm2_135m", "sst2", "cba"), "asr") is None
     assert r"\textbf" not in to_latex(table)
 
 
@@ -152,7 +242,9 @@ def test_all_three_forms_hold_every_place(number, tables, tmp_path):
     )
     check_html(paths["html"].read_text())
     assert paths["html"].read_text().count("<tr") == 1 + len(table.rows) * len(table.metrics)
-    check_latex(paths["tex"].read_text(), len(table.rows) * len(table.metrics), 4 + len(table.columns))
+    cost_lines = 2 * len({row for (row, _, _), entry in table.entries.items() if entry.cost is not None})
+    n_rows = len(table.rows) * len(table.metrics) + cost_lines
+    check_latex(paths["tex"].read_text(), n_rows, 4 + len(table.columns))
 
 
 def check_latex(text, n_rows, n_columns):

@@ -91,6 +91,68 @@ def test_what_the_text_says_of_a_cell_is_noted_beside_it():
     assert sorted(above) == sorted(p for p, numbers in published().items() if p.table == 8 and numbers["asr"] > 0.05)
 
 
+def marked(number, column, metric):
+    return {place for place in published() if place.column == column and number in notes_on(place, metric)}
+
+
+def twin(place, column):
+    return published().get(Place(**{**vars(place), "column": column}), {})
+
+
+def test_claims_that_hold_in_part_are_noted_beside_the_cells_where_they_do_not():
+    own = {place: numbers for place, numbers in published().items() if place.column == "conflict"}
+    main = {place: numbers for place, numbers in own.items() if place.table <= 3}
+    assert marked(8, "conflict", "cda") == {place for place, numbers in main.items() if numbers["cda"] < 0.9}
+    beaten = {
+        place
+        for place, numbers in main.items()
+        if any(twin(place, other).get("asr", 1) < numbers["asr"] for other in BASELINES)
+    }
+    assert marked(10, "conflict", "asr") == beaten
+    assert Counter(place.table for place in beaten) == {1: 4, 2: 5, 3: 6}
+    alone = {
+        place
+        for place, numbers in own.items()
+        if place.table in (4, 5) and twin(place, "internal")["asr"] < numbers["asr"]
+    }
+    assert marked(11, "conflict", "asr") == alone
+    assert len(alone) == 9
+
+
+@pytest.mark.parametrize(
+    ("column", "count"), [("editing", 21), ("wanda", 24), ("speculative", 20), ("cleangen", 12), ("beear", 24)]
+)
+def test_where_the_method_takes_half_an_hour_more_is_noted(column, count):
+    cells = {place: numbers["hours"] for place, numbers in published().items() if place.table == 9 and numbers}
+    slower = {
+        place
+        for place, hours in cells.items()
+        if place.column == column and round(twin(place, "conflict")["hours"] - hours, 6) >= 0.5
+    }
+    assert marked(5, column, "hours") & cells.keys() == slower
+    assert len(slower) == count
+
+
+def test_a_doubtful_value_is_named_with_its_place():
+    for one in inconsistencies():
+        if one.kind == "doubtful":
+            assert one.text.startswith("Table"), one.text
+            assert one.cells, one.number
+
+
+@pytest.mark.parametrize(
+    ("number", "value"), [(35, 60.43), (36, 83.49), (37, 94.92), (38, 93.22), (39, 87.94), (40, 73.49)]
+)
+def test_equal_values_in_one_column_are_listed(number, value):
+    found = [
+        100 * numbers["cda"]
+        for place, numbers in published().items()
+        if place.table < 9 and number in notes_on(place, "cda")
+    ]
+    assert found == pytest.approx([value] * 2)
+    assert str(value) in next(one.text for one in inconsistencies() if one.number == number)
+
+
 def test_every_inconsistency_touches_cells_that_are_there():
     numbers = [one.number for one in inconsistencies()]
     assert numbers == list(range(1, len(numbers) + 1))

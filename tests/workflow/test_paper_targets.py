@@ -6,7 +6,7 @@ import yaml
 from infoconflict.config.loading import read_config
 from infoconflict.grid import build_grid
 from infoconflict.metrics import read_csv
-from infoconflict.reporting.paper_cells import FIGURES, TABLES, cells_of, roles_of
+from infoconflict.reporting.paper_cells import FIGURES, GOAL, TABLES, cells_of, roles_of
 from tests.workflow.conftest import CONFIG, Checkout, copy_of_checkout
 
 pytestmark = pytest.mark.workflow
@@ -55,6 +55,19 @@ def test_the_page_has_every_target(checkout: Checkout) -> None:
     assert len(TABLES) + len(FIGURES) - planned["paper_metrics"] in (0, 1)
     assert (planned["paper_table"], planned["paper_figure"], planned["paper"]) == (9, 2, 1)
     assert all(planned[target] == 1 for target in (*TABLES, *FIGURES))
+
+
+def test_a_further_defense_is_held_against_the_clean_tuned_model(checkout: Checkout) -> None:
+    raw = yaml.safe_load((checkout.folder / CONFIG).read_text())
+    raw["paper"] = raw.get("paper", {}) | {"further_defenses": ["internal"]}
+    (checkout.folder / "config/further.yaml").write_text(yaml.safe_dump(raw))
+    config = read_config(checkout.folder / "config/further.yaml")
+    grid = build_grid(config)
+    cells = cells_of(GOAL, (*grid.cells, *grid.controls()), roles_of(config))
+    planned = checkout.planned("--nolock", "results/paper/metrics/goal.csv", config="config/further.yaml")
+    assert planned["answer"] == sum(cell.dataset == "reviews" for cell in cells) > 0
+    assert planned["train_clean_tuned"] > 0
+    assert "merge_models" not in planned
 
 
 def test_the_demo_has_the_targets(checkout: Checkout) -> None:

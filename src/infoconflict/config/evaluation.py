@@ -86,4 +86,12 @@ class PaperNames(Entry):
     """The paper's data set by an id under `datasets` that stands in its place, where its name does not tell; conversations
     always stand for Chat-Backdoor. Ours."""
     further_defenses: Ids = []
-    """Ids in `grid.defenses` with columns of their own in Tables 1 to 3 and 9, beside the paper's defenses. Ours."""
+    """Ids in `grid.defenses` with columns of their own in Tables 1 to 3 and 9, beside the paper's defenses. The page of
+    `snakemake paper` holds them against our goal: 2 points of attack success and 1 of clean accuracy from the clean-tuned model.
+    Ours."""
+    reasons: dict[str, str] = {}
+    """Why a claim of the paper does or does not hold in this run: a sentence by the claim's id, printed below it on the page
+    of `snakemake paper`. Ids are `lowest_`, `accuracy_kept_` and `accuracy_above_` with `sst2`, `emotion` or `chat`; `adaptive`,
+    `both_lowest_classification`, `both_lowest_chat`, `merge_methods`, `merge_keeps`, `merge_loses`, `little_more_time`,
+    `more_data`, `better_than_external_emotion`, `better_than_external_chat`; and `goal_` with one of `further_defenses` and a
+    data set, such as `goal_mine_sst2`. Ours."""

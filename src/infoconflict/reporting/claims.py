@@ -1,7 +1,8 @@
 """The paper's claims, data set by data set, and whether this run supports them.
 
 Counts are pooled over all cases (model, attack) of a data set in which everything that a claim compares was measured.
-Adaptive attacks have a claim of their own and stay out of the others.
+Adaptive attacks have a claim of their own and stay out of the others. What the paper says in words only is held against limits
+of ours, and the claim says so.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -80,20 +81,20 @@ def _near_clean_tuned(
     results: Results, dataset: str, cases: Sequence[Case], defense: str | None, goals: Goals
 ) -> Claim:
     limit = f"{100 * goals.asr_excess:g}"
-    claim = f"Attack success falls near the clean-tuned model's own rate (at most {limit} points above it)"
+    claim = f"Attack success falls near the clean-tuned model's own rate (our limit: at most {limit} points above it)"
     pooled = _pool(results, cases, "asr", defense, CLEAN_TUNED)
     return _within(results, dataset, claim, pooled, goals.asr_excess, f"{defense} {{}}, clean-tuned {{}}")
 
 
 def _accuracy_kept(results: Results, dataset: str, cases: Sequence[Case], defense: str | None, goals: Goals) -> Claim:
-    claim = f"Clean accuracy is kept (at most {100 * goals.cda_loss:g} points below the undefended model)"
+    claim = f"Clean accuracy is kept (our limit: at most {100 * goals.cda_loss:g} points below the undefended model)"
     pooled = _pool(results, cases, "cda", UNDEFENDED, defense)
     return _within(results, dataset, claim, pooled, goals.cda_loss, f"undefended {{}}, {defense} {{}}")
 
 
 def _adaptive(results: Results, dataset: str, cases: Sequence[Case], defense: str | None, goals: Goals) -> Claim:
     limit = f"{100 * goals.asr_excess:g}"
-    claim = f"It is robust to the adaptive attack (attack success at most {limit} points above the clean-tuned model)"
+    claim = f"It is robust to the adaptive attack (our limit: attack success at most {limit} points above the clean-tuned model)"
     pooled = _pool(results, cases, "asr", defense, CLEAN_TUNED)
     return _within(results, dataset, claim, pooled, goals.asr_excess, f"{defense} {{}}, clean-tuned {{}}")
 

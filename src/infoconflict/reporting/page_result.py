@@ -154,7 +154,7 @@ def _checks_table(checks: Sequence[Check]) -> Html:
         )
     head = tag("tr", *(tag("th", name, scope="col") for name in ("Claim", "Measured", "Verdict")))
     text = caption(
-        "Each claim against its limit; a positive difference speaks against it. “Not certain”: the interval reaches "
+        "Each claim against its limit, which is ours; a positive difference speaks against it. “Not certain”: the interval reaches "
         "over the limit."
     )
     return tag("div", tag("table", text, tag("thead", head), tag("tbody", *rows)), class_="scroll", tabindex="0")

@@ -1,10 +1,11 @@
 """Which cells of a grid stand in which table of the paper, and under which of the paper's names."""
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from infoconflict.reporting.names import CLEAN_TUNED
 from infoconflict.reporting.published import (
     BASELINES,
     CHAT_ATTACKS,
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 
 TABLES = tuple(f"table_{number}" for number in range(1, 10))
 FIGURES = ("figure_3", "figure_4")
+GOAL = "goal"
+"""What the further defenses are held against, by our goal: the clean-tuned model, in no table of the paper."""
 
 _MODELS = {
     "gpt2_xl": r"gpt2?xl",
@@ -33,7 +36,6 @@ _DATASETS = {
     3: ("chat",),
     4: ("emotion", "sst2"),
     5: ("chat",),
-    7: ("emotion",),
     8: ("emotion", "sst2", "chat"),
     9: ("emotion", "chat"),
 }
@@ -49,7 +51,7 @@ COLUMNS = {
     8: MERGES,
     9: (*BASELINES, OWN),
 }
-# Ids that stand for a method before others of the same method.
+# Ids that stand for a method before others of the same method; in a row without their cells the others do.
 _PREFERRED = {"fine_tuning": ("fine_tuning", "ft_full", "ft_10")}
 
 
@@ -57,15 +59,35 @@ _PREFERRED = {"fine_tuning": ("fine_tuning", "ft_full", "ft_10")}
 class Roles:
     """The paper's names by our ids; what is not in the paper is not here. ``further`` are defenses beside the paper's.
 
-    ``merges`` are the defenses of Table 8 by merge method. All of it is plain JSON, so that a rule's params can hold it.
+    ``stand_ins`` are further ids of the method of a column, the first first; each stands in the rows where those before it have
+    no cell. ``merges`` are the defenses of Table 8 by merge method, all of them of method ``merge_kind``. All of it is plain
+    JSON, so that a rule's params can hold it.
     """
 
     models: Mapping[str, str] = field(default_factory=dict)
     datasets: Mapping[str, str] = field(default_factory=dict)
     attacks: Mapping[str, str] = field(default_factory=dict)
     defenses: Mapping[str, str] = field(default_factory=dict)
+    stand_ins: Mapping[str, Sequence[str]] = field(default_factory=dict)
     merges: Mapping[str, str] = field(default_factory=dict)
+    merge_kind: str = ""
     further: tuple[str, ...] = ()
+
+    def ids_of(self, column: str) -> tuple[str, ...]:
+        """Return the ids that may stand in a column of defenses, in order of preference."""
+        if column in self.further:
+            return (column,)
+        plain = (name for name, role in self.defenses.items() if role == column)
+        return (*plain, *self.stand_ins.get(column, ()))
+
+    def role_of(self, defense: str) -> str | None:
+        """Return the paper's defense that an id may stand for."""
+        stand_in = next((role for role, names in self.stand_ins.items() if defense in names), None)
+        return self.defenses.get(defense, stand_in)
+
+    def chosen(self, column: str, row: tuple[str, str, str], found: Container[tuple[str, str, str, str]]) -> str | None:
+        """Return the id that stands in a column, in the row of a model, a data set and an attack; None without a cell."""
+        return next((name for name in self.ids_of(column) if (*row, name) in found), None)
 
     def as_spec(self) -> dict[str, Any]:
         """Return the roles as plain values."""
@@ -74,7 +96,8 @@ class Roles:
     @classmethod
     def from_spec(cls, spec: Mapping[str, Any]) -> "Roles":
         """Return the roles of :meth:`as_spec`."""
-        return cls(**{**spec, "further": tuple(spec["further"])})
+        stand_ins = {column: tuple(names) for column, names in spec["stand_ins"].items()}
+        return cls(**{**spec, "stand_ins": stand_ins, "further": tuple(spec["further"])})
 
 
 def roles_of(config: "Config") -> Roles:
@@ -102,34 +125,50 @@ def roles_of(config: "Config") -> Roles:
     attacks = {name: method for name in config.grid.attacks if (method := config.attacks[name].method) in known}
     methods = {name: str(getattr(config.defenses[name], "method", "")) for name in config.grid.defenses}
     further = tuple(name for name in named.further_defenses if name in methods)
-    defenses = {}
+    defenses: dict[str, str] = {}
+    stand_ins: dict[str, tuple[str, ...]] = {}
     for method in ("none", *BASELINES, "internal", "external", OWN):
         ids = [name for name, used in methods.items() if used == method and name not in further]
         if ids:
             wanted = (method, *_PREFERRED.get(method, ()))
-            defenses[min(ids, key=lambda name: wanted.index(name) if name in wanted else len(wanted))] = method
+            first, *others = sorted(ids, key=lambda name: wanted.index(name) if name in wanted else len(wanted))
+            defenses[first] = method
+            # Another merge is another column, of Table 8.
+            alike = tuple(name for name in others if _merge_of(config, name) == _merge_of(config, first))
+            if alike:
+                stand_ins[method] = alike
+    merge_kind, merges = _merges_of(config, methods, further)
     return Roles(
         models=models,
         datasets=datasets,
         attacks=attacks,
         defenses=defenses,
-        merges=_merges_of(config, methods, further),
+        stand_ins=stand_ins,
+        merges=merges,
+        merge_kind=merge_kind,
         further=further,
     )
 
 
-def _merges_of(config: "Config", methods: Mapping[str, str], further: Iterable[str]) -> dict[str, str]:
-    """Return the defenses that Table 8 compares: the whole method for each merge, or else the internal conflict alone."""
+def _merge_of(config: "Config", defense: str) -> str:
+    """Return the merge method of a defense, empty for one that does not merge."""
+    name = getattr(config.defenses[defense], "merge", None)
+    return config.merges[name].method if name else ""
+
+
+def _merges_of(config: "Config", methods: Mapping[str, str], further: Iterable[str]) -> tuple[str, dict[str, str]]:
+    """Return what Table 8 compares: the whole method for each merge, or else the internal conflict alone."""
     found: dict[str, dict[str, str]] = {}
     for kind in (OWN, "internal"):
         found[kind] = {}
         # The plain name first: it is the paper's setting.
         for name in sorted((name for name, used in methods.items() if used == kind), key=lambda name: name != kind):
-            merge = config.merges[getattr(config.defenses[name], "merge", "")].method
+            merge = _merge_of(config, name)
             if name not in further and merge not in found[kind].values():
                 found[kind][name] = merge
     # All columns of one kind, if possible: evidence would else stand beside no evidence.
-    return max(found.values(), key=len)
+    kind = max(found, key=lambda one: len(found[one]))
+    return (kind, found[kind]) if found[kind] else ("", {})
 
 
 def _paper_model(*names: str | None) -> str | None:
@@ -162,31 +201,61 @@ def attacks_of(table: int, dataset: str) -> tuple[str, ...]:
 
 
 def in_table(table: int, cell: "Cell", roles: Roles) -> bool:
-    """Whether a cell's numbers stand in one of the paper's tables."""
+    """Whether a cell's numbers stand in one of the paper's tables, if no other id stands there before its defense."""
     dataset, attack = roles.datasets.get(cell.dataset), roles.attacks.get(cell.attack)
+    defense = roles.role_of(cell.defense)
+    if table == 7:
+        stages = ("none",) if attack == "cba" else ("none", OWN)
+        return attack in attacks_of(7, "") and dataset != "chat" and defense in stages
     if table not in COLUMNS or dataset not in _DATASETS[table] or attack not in attacks_of(table, str(dataset)):
         return False
-    defense = roles.defenses.get(cell.defense)
-    if table == 7:
-        return defense == "none" or (defense == OWN and attack == "adaptive_cba")
     if table == 8:
         # The paper has LLaMA only; a model that is not in the paper has rows of its own.
         return cell.defense in roles.merges and roles.models.get(cell.model, "llama") == "llama"
     further = cell.defense in roles.further and table in (1, 2, 3, 9)
-    return further or (defense is not None and defense in COLUMNS[table])
+    # Time per answer is a multiple of the undefended model's.
+    columns = (*COLUMNS[table], "none") if table == 9 else COLUMNS[table]
+    return further or (defense is not None and defense in columns)
 
 
 def in_figure(figure: int, cell: "Cell", roles: Roles) -> bool:
     """Whether a cell stands beside the points of a figure: the undefended model in one, the method in the other."""
     dataset, attack = roles.datasets.get(cell.dataset), roles.attacks.get(cell.attack)
-    defense = roles.defenses.get(cell.defense)
+    defense = roles.role_of(cell.defense)
     if figure == 3:
         return (dataset, attack) in (("emotion", "cba"), ("chat", "dtba")) and defense == "none"
     return dataset in ("emotion", "chat") and attack in attacks_of(2, str(dataset)) and defense == OWN
 
 
 def cells_of(target: str, cells: Iterable["Cell"], roles: Roles) -> list["Cell"]:
-    """Return the cells of ``table_1`` to ``table_9``, ``figure_3`` or ``figure_4``; Table 6 has models of its own."""
+    """Return the cells of ``table_1`` to ``table_9``, ``figure_3``, ``figure_4`` or the goal; Table 6 has models of its own."""
+    if target == GOAL:
+        return _goal_cells(cells, roles)
     kind, _, number = target.partition("_")
     holds = in_table if kind == "table" else in_figure
-    return [cell for cell in cells if holds(int(number), cell, roles)]
+    found = [cell for cell in cells if holds(int(number), cell, roles)]
+    if target == "table_7":
+        # The original attack stands beside the adaptive one, and in no row of its own.
+        adaptive = {(cell.model, cell.dataset) for cell in found if roles.attacks[cell.attack] != "cba"}
+        found = [cell for cell in found if (cell.model, cell.dataset) in adaptive]
+    if target == "table_8":
+        return found
+    there = {(cell.model, cell.dataset, cell.attack, cell.defense) for cell in found}
+    return [cell for cell in found if _stands(cell, there, roles)]
+
+
+def _goal_cells(cells: Iterable["Cell"], roles: Roles) -> list["Cell"]:
+    """Return the clean-tuned model's cells where one of the further defenses is in a table."""
+    there = list(cells)
+    tried = {
+        (cell.model, cell.dataset, cell.attack)
+        for cell in there
+        if cell.defense in roles.further and any(in_table(number, cell, roles) for number in (1, 2, 3))
+    }
+    return [c for c in there if c.defense == CLEAN_TUNED and (c.model, c.dataset, c.attack) in tried]
+
+
+def _stands(cell: "Cell", there: Container[tuple[str, str, str, str]], roles: Roles) -> bool:
+    """Whether a cell's defense is the one that stands for its method in its row."""
+    column = cell.defense if cell.defense in roles.further else str(roles.role_of(cell.defense))
+    return roles.chosen(column, (cell.model, cell.dataset, cell.attack), there) == cell.defense

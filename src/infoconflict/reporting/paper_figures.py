@@ -79,7 +79,8 @@ def own_accuracy(measured: Measured, roles: Roles) -> dict[str, dict[tuple[str, 
         if role not in _TABLE_OF or roles.attacks.get(attack) not in attacks_of(2, role):
             continue
         measure = measures.get("cda")
-        if roles.defenses.get(defense) == OWN and measure is not None and measure.value is not None:
+        is_own = defense == roles.chosen(OWN, (model, dataset, attack), measured.cells)
+        if is_own and measure is not None and measure.value is not None:
             found.setdefault(dataset, {})[model, attack] = measure
     return found
 
@@ -129,18 +130,18 @@ def figure_3(measured: Measured, roles: Roles) -> Figure:
 
 def _undefended(measured: Measured, roles: Roles, case: Case) -> float | None:
     """Return the attack success without a defense, where it was computed."""
-    names = [name for name, role in roles.defenses.items() if role == "none"]
-    found = (measured.cells.get((*case[:3], name), {}).get("asr") for name in names)
-    return next((measure.value for measure in found if measure is not None), None)
+    name = roles.chosen("none", case[:3], measured.cells)
+    measure = measured.cells.get((*case[:3], str(name)), {}).get("asr")
+    return None if measure is None else measure.value
 
 
 def _paper_point(case: Case, roles: Roles) -> Reference | None:
     """Return the paper's attack success at its default share, which its tables have."""
     model, dataset, attack, defense = case
     role = roles.datasets.get(dataset, "")
-    if role not in _TABLE_OF or roles.defenses.get(defense) not in (OWN, "internal"):
+    column = roles.role_of(defense)
+    if role not in _TABLE_OF or column not in (OWN, "internal"):
         return None
-    column = roles.defenses[defense]
     table = _TABLE_OF[role] if column == OWN else {"emotion": 4, "chat": 5}[role]
     place = Place(
         table=table,

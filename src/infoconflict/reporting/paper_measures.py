@@ -19,7 +19,7 @@ Agreement = Literal["agrees", "higher", "lower"]
 
 COST_COLUMNS = (
     *("model", "dataset", "attack", "defense", "seed", "stage", "seconds"),
-    *("peak_memory_gib", "peak_gpu_memory_gib", "tokens", "device"),
+    *("peak_memory_gib", "peak_gpu_memory_gib", "tokens", "stored_mib", "device"),
 )
 # What an attacker or an experimenter does is no cost of a defense; judges measure.
 _NOT_THE_DEFENDERS = frozenset(
@@ -31,6 +31,8 @@ _NOT_THE_DEFENDERS = frozenset(
     }
 )
 _ANSWERING = frozenset({"answer", "reply"})
+# Answers are what is measured, and the clean share is given.
+_NOT_STORED = _ANSWERING | {"draw_clean_share"}
 
 
 def write_paper_metrics(
@@ -82,14 +84,17 @@ def _cost_fields(card: Mapping[str, Any]) -> list[str]:
 
     memory = [gib("peak_memory_bytes"), gib("peak_gpu_memory_bytes")]
     tokens = "" if cost.get("tokens") is None else str(cost["tokens"])
-    return [str(card["stage"]), f"{cost.get('seconds', 0):.2f}", *memory, tokens, str(cost.get("device", ""))]
+    stored = f"{cost['stored_bytes'] / 2**20:.3f}" if cost.get("stored_bytes") is not None else ""
+    device = str(cost.get("device", ""))
+    return [str(card["stage"]), f"{cost.get('seconds', 0):.2f}", *memory, tokens, stored, device]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Cost:
     """What a defense took, as means over ``n_seeds`` seeds: hours of preparing and of answering, tokens; peaks as maxima.
 
-    Jobs that several cells share, a conflict model for one, count in full for each.
+    Jobs that several cells share, a conflict model for one, count in full for each. ``stored_mib`` is what the jobs before
+    answering write, a merged model among it, also where it is deleted after use.
     """
 
     hours: float
@@ -97,6 +102,7 @@ class Cost:
     memory_gib: float
     gpu_memory_gib: float
     tokens: float
+    stored_mib: float
     devices: tuple[str, ...]
     n_seeds: int
 
@@ -170,6 +176,9 @@ def _cost(seeds: Sequence[Sequence[Mapping[str, str]]]) -> Cost:
         memory_gib=peak("peak_memory_gib"),
         gpu_memory_gib=peak("peak_gpu_memory_gib"),
         tokens=statistics.fmean(sum(float(row["tokens"] or 0) for row in rows) for rows in seeds),
+        stored_mib=statistics.fmean(
+            sum(float(row["stored_mib"] or 0) for row in rows if row["stage"] not in _NOT_STORED) for rows in seeds
+        ),
         devices=tuple(sorted({row["device"] for rows in seeds for row in rows if row["device"]})),
         n_seeds=len(seeds),
     )

@@ -28,7 +28,7 @@ from infoconflict.reporting.published import DATASETS, MODELS, SOURCE, column_va
 from infoconflict.reporting.results import Measure
 
 NOTHING = "–"  # noqa: RUF001 an en dash, where there is no value
-_PAPER_HARDWARE = "one NVIDIA A100 with 80 GB (section 4.3)"
+_PAPER_HARDWARE = "one NVIDIA A100 with 80 GB (section 4.2)"
 _OWN_STYLE = """
 .paper td { min-width: 4.6rem; }
 .paper td .interval, .printed { display: block; font-size: .78rem; }
@@ -73,7 +73,7 @@ def write_paper_page(
     tables = {number: build_table(number, measured, roles) for number in range(1, 10)}
     title = f"Paper and ours: {config.get('name', 'report')}"
     sections = {
-        "Claims": _claims(claims_of(tables, measured, roles), tables),
+        "Claims": _claims(claims_of(tables, measured, roles, (config.get("paper") or {}).get("reasons")), tables),
         "What differs": _settings(measured, roles, config),
         **{f"Table {number}": _table(table) for number, table in tables.items()},
         "Figures 3 and 4": _figures(figures),
@@ -106,13 +106,14 @@ def _anchor(name: str) -> str:
 
 
 def _claims(claims: Sequence[Claim], tables: Mapping[int, PaperTable]) -> Html:
-    told = [claim for claim in claims if claim.verdict != "not measured"]
+    papers = [claim for claim in claims if not claim.is_goal]
+    told = [claim for claim in papers if claim.verdict != "not measured"]
     met = [claim for claim in told if claim.verdict.startswith("met")]
-    places = sum(len(table.rows) * len(table.columns) for table in tables.values())
+    places = sum(table.places for table in tables.values())
     computed = sum(table.computed for table in tables.values())
     lead = (
-        f"Of {len(claims)} claims of the paper, {len(told)} can be told from this run, and {len(met)} of these hold. "
-        f"{computed} of {places} places of the tables were computed."
+        f"Of {len(papers)} claims of the paper, {len(told)} can be told from this run, and {len(met)} of these hold. "
+        f"{computed} of the {places} places that the tables have for the models of this run were computed."
     )
     rows = []
     for claim in claims:
@@ -122,12 +123,13 @@ def _claims(claims: Sequence[Claim], tables: Mapping[int, PaperTable]) -> Html:
             if claim.paper_holds
             else [claim.paper, tag("span", " (not in its own tables)", class_="doubt")]
         )
+        reason = [tag("span", f"Why: {claim.reason}", class_="printed")] if claim.reason else []
         rows.append(
             tag(
                 "tr",
                 tag("th", claim.text, tag("span", claim.where, class_="printed"), scope="row"),
                 tag("td", tag("span", mark, class_=style)),
-                tag("td", claim.ours, class_="wide"),
+                tag("td", claim.ours, *reason, class_="wide"),
                 tag("td", *paper, class_="wide"),
                 tag("td", claim.rows, class_="nowrap"),
             )
@@ -135,7 +137,8 @@ def _claims(claims: Sequence[Claim], tables: Mapping[int, PaperTable]) -> Html:
     heads = [tag("th", name, scope="col") for name in ("Claim", "Here", "Ours", "Paper", "Rows computed")]
     text = caption(
         "What the paper claims, and whether it holds in this run. Means are over the rows of a table that have a number, with "
-        "95 % intervals; “not certain”: the interval reaches over the limit."
+        f"{100 * tables[1].confidence:g} % intervals; “not certain”: the interval reaches over the limit, or some of the paper's "
+        "defenses were not computed. Rows: those of the models of this run. What is said to be ours is no claim of the paper."
     )
     table = tag("table", text, tag("thead", tag("tr", *heads)), tag("tbody", *rows), id="claims-table")
     return join([tag("p", lead, class_="lead"), tag("div", table, class_="scroll", tabindex="0")])
@@ -333,7 +336,7 @@ def _means(table: PaperTable) -> Html:
                 f"{100 * _worst(printed, metric):.1f}" if printed else NOTHING,
                 f"{100 * _worst([float(one.value or 0) for one in ours], metric):.1f}" if ours else NOT_COMPUTED,
             ]
-        rows.append([*texts, f"{len(own_values(table, column, 'asr'))} of {len(table.rows)}"])
+        rows.append([*texts, f"{len(own_values(table, column, 'asr'))} of {len(table.of_run)}"])
     heads = [table.column_name.capitalize()]
     for metric in ("ASR", "CDA"):
         heads += [f"Mean {metric}, paper", f"Mean {metric}, ours", f"Worst {metric}, paper", f"Worst {metric}, ours"]
@@ -363,7 +366,8 @@ def _figures(figures: Mapping[str, PathLike]) -> Html:
         "figure_3": "Attack success and clean accuracy over the share of clean rows that the defender holds. The paper prints "
         "no values; the diamond is what its tables have at 10 %.",
         "figure_4": "Clean accuracy of the method, and of the external model when it is asked the task itself, zero-shot. The "
-        "paper prints the difference of the means only: 31.39 on Emotion and 11 on conversations.",
+        "paper prints the improvement alone, 31.39 % on Emotion and 11 % on conversations, and does not say whether in points or "
+        "in percent of the external model's.",
     }
     found = []
     for name, text in words.items():

@@ -4,11 +4,12 @@ A place that was not computed is shown as such and never filled. A model that is
 stands beside it is the mean of the paper's models, with their range.
 """
 
+import string
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from infoconflict.files import PathLike, write_text
-from infoconflict.metrics import write_csv
+from infoconflict.metrics import CONFIDENCE, write_csv
 from infoconflict.reporting.html import Html, caption, join, tag
 from infoconflict.reporting.names import attack_label, defense_label
 from infoconflict.reporting.paper_cells import COLUMNS, Roles, attacks_of
@@ -45,6 +46,10 @@ _UNITS = {"asr": 100.0, "cda": 100.0, "hours": 1.0}
 _DIGITS = {"asr": 1, "cda": 1, "hours": 2}
 _METRIC_LABELS = {"asr": "ASR, %", "cda": "CDA, %", "hours": "hours"}
 _MARKS = {"higher": "▲", "lower": "▼"}
+_MERGED = {
+    "internal": ". Ours is the merge alone, without evidence; the paper's linear column is its whole method",
+    OWN: ". Ours is the whole method, with evidence, as the paper's linear column is",
+}
 _EXPERIMENT_LABELS = {
     "ours": "the method: all clean and few backdoor rows, merged with few clean rows",
     "1": "experiment 1: all clean rows, merged with all backdoor rows",
@@ -54,13 +59,18 @@ _EXPERIMENT_LABELS = {
 
 @dataclass(frozen=True, kw_only=True)
 class Entry:
-    """One number of a table: ours, the paper's, and which of the paper's inconsistencies touch it."""
+    """One number of a table: ours, the paper's, and which of the paper's inconsistencies touch it.
+
+    ``source`` is the id of the defense that ours comes from, in Table 6 the merge; ``slowdown`` the time of answering as a
+    multiple of what the undefended model takes for the same rows.
+    """
 
     metric: str
     ours: Measure | None
     paper: Reference | None
     notes: tuple[int, ...] = ()
     cost: Cost | None = None
+    slowdown: float | None = None
     source: str = ""
 
     @property
@@ -83,7 +93,11 @@ class Entry:
 
 @dataclass(frozen=True, kw_only=True)
 class PaperTable:
-    """A table as the paper arranges it: rows of cases, columns of defenses, and the numbers at each place."""
+    """A table as the paper arranges it: rows of cases, columns of defenses, and the numbers at each place.
+
+    ``contestants`` are the columns of which one may be the best; ``of_run`` the rows of the models that the run has, computed or
+    not; ``merge_kind`` in Table 8 the method of ours.
+    """
 
     number: int
     title: str
@@ -93,19 +107,39 @@ class PaperTable:
     rows: tuple[RowKey, ...]
     entries: Mapping[tuple[RowKey, str, str], Entry]
     contestants: frozenset[str]
+    of_run: frozenset[RowKey] = frozenset()
+    confidence: float = CONFIDENCE
+    merge_kind: str = ""
 
     def entry(self, row: RowKey, column: str, metric: str) -> Entry:
         """Return the entry at a place; empty where neither we nor the paper have one."""
         return self.entries.get((row, column, metric)) or Entry(metric=metric, ours=None, paper=None)
 
     def best(self, row: RowKey, metric: str) -> str | None:
-        """Return the column whose value is better than all others beyond the intervals, if there is one."""
+        """Return the column whose value is better than all others beyond the intervals, if there is one.
+
+        None as long as one of the paper's columns has no number of ours in this row.
+        """
         found = {}
         for column in self.columns:
             ours = self.entry(row, column, metric).ours
             if column in self.contestants and ours is not None and ours.value is not None:
                 found[column] = ours
+        if not self.contestants.intersection(COLUMNS.get(self.number, ())) <= found.keys():
+            return None
         return best_of(found, lower_is_better=metric == "asr")
+
+    def named(self, column: str, entry: Entry) -> str:
+        """Return the id that a number of ours comes from, where the column does not say it; else nothing."""
+        if self.number == 6 or entry.value is None:
+            return ""
+        stages = {"defended": OWN, "original": "none", "adaptive": "none"}
+        return entry.source if entry.source != stages.get(column, column) else ""
+
+    @property
+    def places(self) -> int:
+        """How many places the rows of the run's models have."""
+        return len(self.of_run) * len(self.columns)
 
     @property
     def computed(self) -> int:
@@ -182,26 +216,30 @@ def table_6(measured: Measured, roles: Roles) -> PaperTable:
         rows=tuple(rows or printed),
         entries=entries,
         contestants=frozenset(),
+        of_run=frozenset(rows),
+        confidence=measured.confidence,
     )
 
 
 def table_7(measured: Measured, roles: Roles) -> PaperTable:
-    """Return the attack of an attacker who expects the defense, on Emotion."""
-    undefended, own = _ids(roles.defenses, "none"), _ids(roles.defenses, OWN)
-    original = _ids(roles.attacks, "cba")
+    """Return the attack of an attacker who expects the defense: on Emotion, and on what other data a run has it."""
+    original = [name for name, attack in roles.attacks.items() if attack == "cba"]
+    cell_of = _cell_of_defense(measured.cells, roles)
 
     def cell(row: RowKey, column: str) -> CellKey | None:
         model, dataset, attack = row
-        defense = own if column == "defended" else undefended
         attacks = original if column == "original" else [attack]
-        return next(
-            (key for one in attacks for name in defense if (key := (model, dataset, one, name)) in measured.cells), None
-        )
+        found = (cell_of((model, dataset, one), OWN if column == "defended" else "none") for one in attacks)
+        return next((key for key in found if key), None)
 
-    rows = [key[:3] for key in measured.cells if roles.attacks.get(key[2]) == "adaptive_cba"]
+    rows = [
+        key[:3]
+        for key in measured.cells
+        if roles.attacks.get(key[2]) == "adaptive_cba" and roles.role_of(key[3]) in ("none", OWN)
+    ]
     return _table(
         7,
-        "Adaptive CBA on Emotion, before and after the defense",
+        "Adaptive CBA before and after the defense; the paper has Emotion only",
         measured,
         roles,
         rows=list(dict.fromkeys(rows)),
@@ -218,9 +256,9 @@ def table_8(measured: Measured, roles: Roles) -> PaperTable:
         keys = [(*row, defense) for defense, merge in roles.merges.items() if merge == column]
         return next((key for key in keys if key in measured.cells), None)
 
-    return _table(
+    table = _table(
         8,
-        "Merge methods",
+        f"Merge methods{_MERGED.get(roles.merge_kind, '')}",
         measured,
         roles,
         rows=_rows(8, measured.cells, roles),
@@ -229,12 +267,13 @@ def table_8(measured: Measured, roles: Roles) -> PaperTable:
         cell=cell,
         contestants=COLUMNS[8],
     )
+    return replace(table, merge_kind=roles.merge_kind)
 
 
 def table_9(measured: Measured, roles: Roles) -> PaperTable:
     """Return what each defense costs: hours of preparing and answering, peak memory, tokens, and on what."""
     columns = (*COLUMNS[9][:-1], *roles.further, OWN)
-    return _table(
+    table = _table(
         9,
         "Cost of each defense",
         measured,
@@ -245,6 +284,13 @@ def table_9(measured: Measured, roles: Roles) -> PaperTable:
         cell=_cell_of_defense(measured.costs, roles),
         metrics=("hours",),
     )
+    entries = dict(table.entries)
+    for place, entry in entries.items():
+        before = roles.chosen("none", place[0], measured.costs)
+        taken = measured.costs[*place[0], before].answering_hours if before else 0.0
+        if entry.cost is not None and taken:
+            entries[place] = replace(entry, slowdown=entry.cost.answering_hours / taken)
+    return replace(table, entries=entries)
 
 
 _BUILDERS: dict[int, Callable[[Measured, Roles], PaperTable]] = {
@@ -271,14 +317,10 @@ def _defense_table(number: int, title: str, measured: Measured, roles: Roles) ->
 
 def _cell_of_defense(found: Mapping[CellKey, object], roles: Roles) -> Callable[[RowKey, str], CellKey | None]:
     def cell(row: RowKey, column: str) -> CellKey | None:
-        names = [column] if column in roles.further else _ids(roles.defenses, column)
-        return next((key for name in names if (key := (*row, name)) in found), None)
+        name = roles.chosen(column, row, found)
+        return None if name is None else (*row, name)
 
     return cell
-
-
-def _ids(roles: Mapping[str, str], name: str) -> list[str]:
-    return [one for one, role in roles.items() if role == name]
 
 
 def _rows(number: int, found: Iterable[CellKey], roles: Roles) -> list[RowKey]:
@@ -292,7 +334,7 @@ def _rows(number: int, found: Iterable[CellKey], roles: Roles) -> list[RowKey]:
         if number == 8:
             fits = defense in roles.merges and roles.models.get(model, "llama") == "llama"
         else:
-            fits = roles.defenses.get(defense) in COLUMNS[number] or (number != 4 and defense in roles.further)
+            fits = roles.role_of(defense) in COLUMNS[number] or (number != 4 and defense in roles.further)
         if fits:
             rows[model, dataset, attack] = None
     return list(rows)
@@ -326,6 +368,8 @@ def _table(
     ordered += [row for left in in_paper.values() for row in left]
     entries = {}
     ours = set(rows)
+    run = {key[0] for key in (*measured.cells, *measured.costs)}
+    run |= {roles.models[model] for model in run if model in roles.models}
     for row in ordered:
         model, dataset, attack = _in_paper(number, row, roles) if row in ours else row
         for column in columns:
@@ -349,6 +393,8 @@ def _table(
         rows=tuple(ordered),
         entries=entries,
         contestants=frozenset(contestants),
+        of_run=frozenset(row for row in ordered if row[0] in run),
+        confidence=measured.confidence,
     )
 
 
@@ -370,10 +416,10 @@ def _measure(measured: Measured, key: CellKey | None, metric: str) -> Measure | 
 def csv_fields(table: PaperTable) -> tuple[str, ...]:
     """Return the columns of a table's CSV file."""
     numbers = ("value", "low", "high", "hits", "total", "n_seeds", "mean", "sd")
-    cost = ("answering_hours", "peak_memory_gib", "peak_gpu_memory_gib", "tokens", "device")
+    cost = ("answering_hours", "peak_memory_gib", "peak_gpu_memory_gib", "tokens", "stored_mib", "slowdown", "device")
     return (
         *("model", "dataset", "experiment" if table.number == 6 else "attack", table.column_name, "metric", "status"),
-        *("cell", *numbers, "best"),
+        *("cell", *(["cell_method"] if table.number == 8 else []), *numbers, "best"),
         *("paper", "paper_low", "paper_high", "paper_models", "difference", "agreement", "inconsistencies"),
         *(cost if table.metrics == ("hours",) else ()),
     )
@@ -404,15 +450,17 @@ def _csv_values(entry: Entry, *, is_best: bool, table: PaperTable) -> list[str]:
     if paper is not None:
         printed = [*map(_six, (paper.value, paper.low, paper.high)), str(paper.models)]
     notes = " ".join(str(note) for note in entry.notes)
-    values = [status, entry.source, *numbers, "yes" if is_best else "", *printed]
+    source = [entry.source, *([table.merge_kind if entry.source else ""] if table.number == 8 else [])]
+    values = [status, *source, *numbers, "yes" if is_best else "", *printed]
     values += [_six(entry.difference), entry.agreement or "", notes]
     if table.metrics == ("hours",):
         values += (
-            [""] * 5
+            [""] * 7
             if cost is None
             else [
                 *map(_six, (cost.answering_hours, cost.memory_gib, cost.gpu_memory_gib)),
                 f"{cost.tokens:.0f}",
+                *map(_six, (cost.stored_mib, entry.slowdown)),
                 ", ".join(cost.devices),
             ]
         )
@@ -458,7 +506,15 @@ def to_latex(table: PaperTable) -> str:
         "of the paper's models. n.c.: not computed."
     )
     if table.contestants:
-        text += " Bold: better than every other defense, with no overlap of the 95 % Wilson intervals."
+        text += (
+            f" Bold: better than every other {table.column_name}, with no overlap of the {100 * table.confidence:g} % Wilson "
+            "intervals, in rows where all of the paper's were computed."
+        )
+    if table.metrics == ("hours",):
+        text += _cost_caption(table)
+    sources, letters = _sources(table)
+    text += "".join(f" {defense_label(column)} is {' or '.join(names)} here." for column, names in sources.items())
+    text += "".join(f" {letter}: {name}." for name, letter in letters.items())
     lines = [
         r"% needs \usepackage{booktabs}",
         r"\begin{table*}",
@@ -481,17 +537,53 @@ def to_latex(table: PaperTable) -> str:
             ]
             if not position and labels[:2] == before[:2]:
                 names[2] = latex_escape(labels[2])
-            cells = [_latex_cell(table.entry(row, column, metric), column == best) for column in table.columns]
+            found = {column: table.entry(row, column, metric) for column in table.columns}
+            cells = [
+                _latex_cell(entry, column == best, letters.get(table.named(column, entry), ""))
+                for column, entry in found.items()
+            ]
             lines.append(" & ".join([*names, metric.upper() if metric in METRICS else metric, *cells]) + r" \\")
+        costs = [table.entry(row, column, "hours").cost for column in table.columns]
+        if any(costs):
+            for name, shown_of in _COST_LINES.items():
+                cells = ["" if cost is None else shown_of(cost) for cost in costs]
+                lines.append(" & ".join(["", "", "", name, *cells]) + r" \\")
         before = labels
     lines += [r"\bottomrule", r"\end{tabular}", r"\end{table*}", ""]
     return "\n".join(lines)
 
 
-def _latex_cell(entry: Entry, is_best: bool) -> str:
+def _sources(table: PaperTable) -> tuple[dict[str, list[str]], dict[str, str]]:
+    """Return the ids that stand in each column that is named otherwise, and a letter for each that is not alone in its column."""
+    found: dict[str, dict[str, None]] = {}
+    for (_, column, _), entry in table.entries.items():
+        if entry.value is not None and entry.source:
+            found.setdefault(column, {})[table.named(column, entry)] = None
+    alone = {column: [*names] for column, names in found.items() if len(names) == 1 and "" not in names}
+    mixed = dict.fromkeys(name for column, names in found.items() if column not in alone for name in names if name)
+    return alone, dict(zip(mixed, string.ascii_lowercase, strict=False))
+
+
+_COST_LINES: Mapping[str, Callable[[Cost], str]] = {
+    "GiB": lambda cost: f"{max(cost.memory_gib, cost.gpu_memory_gib):.1f}",
+    "tokens": lambda cost: f"{cost.tokens:.0f}" if cost.tokens else "",
+}
+
+
+def _cost_caption(table: PaperTable) -> str:
+    """Say what the lines below the hours are, and on what ours were computed."""
+    costs = [entry.cost for entry in table.entries.values() if entry.cost is not None]
+    devices = sorted({device for cost in costs for device in cost.devices})
+    where = f" Ours on {', '.join(devices)}." if devices else ""
+    return f" GiB: peak memory, of the GPU where that is more; tokens: prompts and answers.{where}"
+
+
+def _latex_cell(entry: Entry, is_best: bool, letter: str) -> str:
     ours = shown(entry.value, entry.metric) if entry.value is not None else "n.c."
     if is_best:
         ours = rf"\textbf{{{ours}}}"
+    if letter:
+        ours += rf"\textsuperscript{{{letter}}}"
     return ours if entry.paper is None else f"{ours} ({shown(entry.paper.value, entry.metric)})"
 
 
@@ -507,19 +599,17 @@ def to_html(table: PaperTable) -> Html:
             cells = [tag("th", label, scope="row" if not place else None) for place, label in enumerate(labels)]
             cells.append(tag("td", _METRIC_LABELS[metric], class_="nowrap soft"))
             for column in table.columns:
-                cells.append(_html_cell(table.entry(row, column, metric), column == best))
+                entry = table.entry(row, column, metric)
+                cells.append(_html_cell(entry, column == best, table.named(column, entry)))
             body.append(tag("tr", *cells, class_="first" if not position else None))
-    level = (
-        "no Wilson interval" if not table.contestants else "bold: better than every other defense, beyond the intervals"
-    )
-    text = f"Table {table.number}. {table.title}: ours, below it the paper's" + (
-        f"; {level}." if table.contestants else "."
-    )
+    text = f"Table {table.number}. {table.title}: ours, below it the paper's"
+    if table.contestants:
+        text += f"; bold: better than every other {table.column_name}, beyond the intervals, where all of the paper's were computed"
     return tag(
         "div",
         tag(
             "table",
-            caption(text),
+            caption(f"{text}."),
             tag("thead", tag("tr", *titles)),
             tag("tbody", *body),
             id=f"paper-table-{table.number}",
@@ -530,7 +620,7 @@ def to_html(table: PaperTable) -> Html:
     )
 
 
-def _html_cell(entry: Entry, is_best: bool) -> Html:
+def _html_cell(entry: Entry, is_best: bool, named: str) -> Html:
     if entry.value is None:
         parts = [tag("span", NOT_COMPUTED if entry.paper is not None else "–", class_="none")]  # noqa: RUF001
     else:
@@ -539,7 +629,9 @@ def _html_cell(entry: Entry, is_best: bool) -> Html:
         low, high = shown(entry.ours.low, entry.metric), shown(entry.ours.high, entry.metric)
         parts.append(tag("span", f" [{low}, {high}]", class_="interval"))
     if entry.cost is not None:
-        parts.append(tag("span", _cost_text(entry.cost), class_="interval"))
+        parts.append(tag("span", _cost_text(entry.cost, entry.slowdown), class_="interval"))
+    if named:
+        parts.append(tag("span", f" {named}", class_="printed"))
     if entry.paper is not None:
         parts.append(_html_reference(entry, entry.paper))
     sort = "" if entry.value is None else f"{entry.value:.6f}"
@@ -559,11 +651,14 @@ def _html_reference(entry: Entry, paper: Reference) -> Html:
     return tag("span", *parts, class_="printed")
 
 
-def _cost_text(cost: Cost) -> str:
+def _cost_text(cost: Cost, slowdown: float | None) -> str:
     gpu = f", GPU {cost.gpu_memory_gib:.1f} GiB" if cost.gpu_memory_gib else ""
     tokens = f", {cost.tokens:.0f} tokens" if cost.tokens else ""
+    slower = f" ({slowdown:.1f} times undefended)" if slowdown is not None else ""
+    stored = f", {cost.stored_mib:.1f} MiB stored" if cost.stored_mib else ""
     return (
-        f" {cost.answering_hours:.2f} h answering, {cost.memory_gib:.1f} GiB{gpu}{tokens}, {' and '.join(cost.devices)}"
+        f" {cost.answering_hours:.2f} h answering{slower}, {cost.memory_gib:.1f} GiB{gpu}{tokens}{stored}, "
+        f"{' and '.join(cost.devices)}"
     )
 
 
