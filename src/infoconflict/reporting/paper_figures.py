@@ -152,6 +152,13 @@ def _paper_point(case: Case, roles: Roles) -> Reference | None:
     return reference(place, "asr")
 
 
+def has_paper_points(measured: Measured, roles: Roles) -> bool:
+    """Say whether figure 3 has a number of the paper beside the points of the default share."""
+    curves = share_curves(measured)
+    at_default = any(_DEFAULT_SHARE in points for points in curves.values())
+    return at_default and any(_paper_point(case, roles) is not None for case in curves)
+
+
 def figure_4(measured: Measured, roles: Roles) -> Figure:
     """Draw the clean accuracy of the method beside that of the external model that gives it its evidence."""
     own, direct = own_accuracy(measured, roles), direct_accuracy(measured, roles)
