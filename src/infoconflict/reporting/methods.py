@@ -23,7 +23,7 @@ _FOLDERS = {"attacks": "attacks", "defenses": "defenses", "merges": "merging"}
 SECTIONS = tuple(_FOLDERS)
 _TITLES = {"attacks": "Attacks", "defenses": "Defences", "merges": "Merge methods"}
 # Sentences that a reader looks for stand on lines of their own.
-_LEADS = re.compile(r"\s+(?=(?:Needs|Must not see|Needs and must not see|Differs from [^.:]*):)")
+_LEADS = re.compile(r"\s+(?=(?:Needs|Must not see|Needs and must not see|Differs from [^.:]*|As in [^.:]*):)")
 _CODE = re.compile(r"``(.+?)``|:\w+:`~?(.+?)`|(?<!`)`([^`]+)`(?!`)")
 
 
