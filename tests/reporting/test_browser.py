@@ -363,14 +363,25 @@ def test_a_phone_shows_the_paper_page_without_scrolling_it_sideways(paper_page, 
         paper_page.run("document.querySelectorAll('details').forEach((part) => { part.open = true; })")
         assert paper_page.run("document.documentElement.scrollWidth") <= PHONE
     paper_page.open(paper, width=PHONE, height=740)
-    # The claims stand one below the other.
+    # The claims stand one below the other, and say whose numbers follow.
+    assert "Ours" in paper_page.run(
+        "getComputedStyle(document.querySelector('#table-claims td.wide'), '::before').content"
+    )
     assert paper_page.run("getComputedStyle(document.querySelector('#table-claims td')).display") == "block"
     assert paper_page.run(
         "(() => { const box = document.querySelector('#table-claims').parentNode; return box.scrollWidth <= box.clientWidth; })()"
     )
 
 
-def test_printing_the_paper_page_opens_what_is_folded(paper_page):
+def test_printing_the_paper_page_opens_what_is_folded_and_cuts_nothing_off(paper_page, paper):
+    # As wide as a sheet across, less its margins.
+    paper_page.open(paper, width=1032)
     assert paper_page.run("document.querySelectorAll('details:not([open])').length") > 0
     paper_page.run("dispatchEvent(new Event('beforeprint'))")
     assert paper_page.run("document.querySelectorAll('details:not([open])').length") == 0
+    paper_page.call("Emulation.setEmulatedMedia", media="print")
+    wide = paper_page.run("""
+      [...document.querySelectorAll("table")].filter((table) => table.getBoundingClientRect().right > innerWidth)
+        .map((table) => table.caption.textContent.slice(0, 40))""")
+    paper_page.call("Emulation.setEmulatedMedia", media="")
+    assert wide == []

@@ -22,7 +22,20 @@ PAPER_STYLE = """
 td.wide { min-width: 13rem; }
 #table-claims th[scope="row"] { min-width: 12rem; }
 #table-claims td:nth-child(2) { min-width: 6.5rem; }
-@media print { .compact { font-size: 7pt; } .paper td { min-width: 0; } }
+.printed sup + sup::before { content: ", "; }
+.paper thead .number { white-space: nowrap; }
+@media (max-width: 36rem) {
+  #table-claims td[data-head]::before { content: attr(data-head) ": "; color: var(--soft); }
+}
+@page { size: A4 landscape; margin: 12mm; }
+@media print {
+  .compact { font-size: 7pt; }
+  .paper td { min-width: 0; }
+  .paper :is(th, td) { padding-right: 4pt; }
+  .paper .ours { font-size: 7.5pt; }
+  .paper :is(.none, .printed, .printed .printed), .paper td .interval { font-size: 6pt; }
+  .paper :is(.none, .printed), .paper thead .number, .compact .number { white-space: normal; }
+}
 """
 
 

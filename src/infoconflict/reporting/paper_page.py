@@ -95,9 +95,9 @@ def _claims(claims: Sequence[Claim], tables: Mapping[int, PaperTable]) -> Html:
                 "tr",
                 tag("th", claim.text, tag("span", claim.where, class_="printed"), scope="row"),
                 tag("td", tag("span", mark, class_=style)),
-                tag("td", claim.ours, class_="wide"),
-                tag("td", *paper, class_="wide"),
-                tag("td", claim.rows, class_="nowrap"),
+                tag("td", claim.ours, class_="wide", data_head="Ours"),
+                tag("td", *paper, class_="wide", data_head="Paper"),
+                tag("td", claim.rows, class_="nowrap", data_head="Rows computed"),
             )
         )
     heads = [tag("th", name, scope="col") for name in ("Claim", "Here", "Ours", "Paper", "Rows computed")]
@@ -336,7 +336,9 @@ def _worst(values: Iterable[float], metric: str) -> float:
 
 
 def _figures(figures: Mapping[str, PathLike], measured: Measured, roles: Roles) -> Html:
-    diamond = "the diamond is what its tables have at 10 %" if has_paper_points(measured, roles) else "nothing of it is drawn"
+    diamond = (
+        "the diamond is what its tables have at 10 %" if has_paper_points(measured, roles) else "nothing of it is drawn"
+    )
     words = {
         "figure_3": "Attack success and clean accuracy over the share of clean rows that the defender holds. The paper prints "
         f"no values; {diamond}.",
