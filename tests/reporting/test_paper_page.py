@@ -247,3 +247,14 @@ def figure_3_caption(tmp_path, rows):
 )
 def test_the_caption_of_figure_3_speaks_of_a_diamond_where_one_is_drawn(tmp_path, rows, drawn):
     assert ("diamond" in figure_3_caption(tmp_path, rows)) == drawn
+
+
+def test_an_external_model_asked_on_sst_2_is_not_in_figure_4(tmp_path):
+    # The paper's figure has Emotion and conversations only.
+    names = ("direct", "dataset", "attack", "run", "seed", "metric", "hits", "total", "rate", "low", "high")
+    write_csv(tmp_path / "direct.csv", names, [["gpt35", "sst2", "", "0", "0", "cda", *rate_fields(110, 200)]])
+    measured = read_measured([], confidence=0.95, direct=tmp_path / "direct.csv")
+    write_paper_figure(
+        "figure_4", measured, ROLES, **{kind: tmp_path / f"f.{kind}" for kind in ("pdf", "png", "csv")}, dpi=60
+    )
+    assert read_csv(tmp_path / "f.csv") == []

@@ -135,9 +135,10 @@ def simple_table(
         tag("th", title, scope="col", class_="number" if position in numbers else None)
         for position, title in enumerate(head)
     ]
+    marks: Sequence[str | None] = groups or [None] * len(rows)
     body = [
-        tag("tr", *(cell(position, text) for position, text in enumerate(row)), data_group=group)
-        for row, group in zip(rows, groups or [None] * len(rows), strict=True)
+        tag("tr", *(cell(position, text) for position, text in enumerate(row)), data_group=mark)
+        for row, mark in zip(rows, marks, strict=True)
     ]
     return tag(
         "div",

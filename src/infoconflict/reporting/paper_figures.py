@@ -62,10 +62,10 @@ def share_curves(measured: Measured) -> dict[Case, dict[float, dict[str, Measure
 
 
 def direct_accuracy(measured: Measured, roles: Roles) -> dict[tuple[str, str], Measure]:
-    """Return the clean accuracy of each external model that was asked the task itself, by (model, data set)."""
+    """Return the clean accuracy of each external model that was asked the task itself, by (model, data set of figure 4)."""
     rows: dict[tuple[str, str], list[Mapping[str, str]]] = {}
     for row in measured.direct:
-        if row["metric"] == "cda" and not row["attack"] and row["dataset"] in roles.datasets:
+        if row["metric"] == "cda" and not row["attack"] and roles.datasets.get(row["dataset"]) in _TABLE_OF:
             rows.setdefault((row["direct"], row["dataset"]), []).append(row)
     found = {key: pooled(of_key, measured.confidence) for key, of_key in rows.items()}
     return {key: measure for key, measure in found.items() if measure is not None}
