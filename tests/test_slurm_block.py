@@ -126,3 +126,26 @@ def test_every_rule_is_local_or_says_what_it_needs(rule):
     assert local != bool(re.search(r"mem_mb=.*\n.*runtime=", body)), rule
     if local:
         assert rule not in profile()["set-threads"]
+
+
+def rules_by_place() -> tuple[set[str], set[str]]:
+    """Return the names of all rules of the main workflow, and of those that run where the command was typed."""
+    named: dict[str, tuple[str | None, str]] = {}
+    for path in (ROOT / "workflow/rules").glob("*.smk"):
+        if path.stem != "purify":
+            for part in re.split(r"^(?=(?:use )?rule )", path.read_text(), flags=re.MULTILINE):
+                if found := re.match(r"rule (\w+):|use rule (\w+) as (\w+) with:", part):
+                    named[found[1] or found[3]] = (found[2], part)
+    local = {name for name, (_, text) in named.items() if "localrule: True" in text}
+    return set(named), local | {name for name, (copied, _) in named.items() if copied in local}
+
+
+def test_the_readme_says_where_every_rule_runs() -> None:
+    text = (ROOT / "slurm/README.md").read_text()
+    rows = re.findall(r"^\| ([a-z_, ]+) \|", text[text.index("## What runs where") :], flags=re.MULTILINE)
+    typed, on_cpu, computing, evidence = (set(row.split(", ")) for row in rows if row != "rules")
+    rules, local = rules_by_place()
+    assert typed == local
+    assert computing == COMPUTING & rules
+    assert evidence == EVIDENCE
+    assert on_cpu == rules - typed - computing - evidence

@@ -1,6 +1,7 @@
 """Method cards say what the modules say, and all that a config uses has one."""
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,9 @@ from infoconflict.config.loading import load_config
 from infoconflict.entries import spec_of
 from infoconflict.reporting.methods import marked_up, method_cards, method_files, methods_section
 
+# An arXiv number, or an author and a year.
+SOURCE = re.compile(r"arXiv:\d{4}\.\d{5}|[A-Z]\w+ (et al\. )?(19|20)\d\d")
+DEVIATIONS = re.compile(r"(Differs from|As in) [^.:]*:")
 ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "src/infoconflict"
 CONFIG = {
@@ -57,12 +61,23 @@ def test_names_in_text_are_code():
     )
 
 
-@pytest.mark.parametrize(("folder", "methods"), [("attacks", attacks.METHODS), ("defenses", defenses.METHODS)])
-def test_every_method_names_its_source_or_says_what_it_is(folder, methods):
-    config = {folder: {name: {"method": name} for name in methods}}
-    cards = method_cards(folder, config)
+@pytest.mark.parametrize(
+    ("section", "methods"),
+    [
+        ("attacks", attacks.METHODS),
+        ("defenses", defenses.METHODS),
+        ("merges", ("linear", "slerp", "ties", "passthrough")),
+    ],
+)
+def test_every_method_names_its_source_and_where_it_differs(section, methods):
+    cards = method_cards(section, {section: {name: {"method": name} for name in methods}})
     assert [card.name for card in cards] == list(methods)
-    assert all(card.paragraphs and len(card.paragraphs[0]) > 20 for card in cards)
+    for card in cards:
+        assert len(card.paragraphs[0]) > 20
+        # No defense at all has neither.
+        if card.name != "none":
+            assert SOURCE.search(" ".join(card.paragraphs)), f"{card.file} names no source"
+            assert any(DEVIATIONS.match(text) for text in card.paragraphs), f"{card.file} does not say where it differs"
 
 
 def test_a_whole_config():

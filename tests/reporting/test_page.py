@@ -123,7 +123,8 @@ def test_valid_and_self_contained(which, request):
     parser = check(text)
     assert all(link.startswith("#") for link in parser.links)
     data = provenance_of(text)
-    shown = {f"cell-{number}" for number in range(len(data["cells"]))}
+    assert len(data["names"]) == len(data["cells"])
+    shown = {f"cell-{name}" for name in data["names"]}
     assert all(link[1:] in shown or link[1:] in parser.ids for link in parser.links)
     assert any(link[1:] in shown for link in parser.links)
     assert all(source.startswith("data:image/png;base64,") for source in parser.sources)
@@ -217,7 +218,7 @@ def test_digests_lead_from_card_to_card(run, page):
     texts, cards = data["texts"], data["cards"]
     names = [f"{texts[card[0]]} {texts[card[1]]}" for card in cards]
     (start,) = [number for number, (title, _) in enumerate(data["cells"]) if texts[title].startswith("conflict:")]
-    assert f'href="#cell-{start}"' in page
+    assert f'href="#cell-{data["names"][start]}"' in page
     ((answers, counts, rows),) = data["cells"][start][1]
     assert names[answers] == "answer smollm2_135m/film_reviews/cba/conflict/s0"
     # From the answers to the tuning, the poisoned rows, and the data, where the chain begins.

@@ -9,9 +9,11 @@ from infoconflict.config.evaluation import PaperNames
 from infoconflict.errors import UserError
 from infoconflict.field_texts import field_texts
 from infoconflict.metrics import CELL_COLUMNS, read_csv, write_csv
+from infoconflict.reporting.page_words import cell_anchor
 from infoconflict.reporting.paper_cells import Roles
 from infoconflict.reporting.paper_claims import claims_of
 from infoconflict.reporting.paper_figures import direct_accuracy, share_curves, write_paper_figure
+from infoconflict.reporting.paper_links import REPORT
 from infoconflict.reporting.paper_measures import COST_COLUMNS, Measured, read_measured
 from infoconflict.reporting.paper_page import write_paper_page
 from infoconflict.reporting.paper_tables import build_table
@@ -213,7 +215,7 @@ def test_reasons_stand_below_their_claims(tmp_path):
     config = {"name": "x", "paper": {"reasons": {"accuracy_above_sst2": "The model is small."}}}
     write_paper_page(tmp_path / "page.html", measured=measured, roles=ROLES, config=config, figures={})
     text = (tmp_path / "page.html").read_text()
-    check_html(text, whole_page=True)
+    check_html(text, whole_page=True, beside=REPORT)
     assert text.count("Why: The model is small.") == 1
     assert text.index("or more on SST-2") < text.index("Why: ") < text.index("or more on Emotion")
     config["paper"]["reasons"] = {"accuracy_above_sst": "x"}
@@ -269,8 +271,8 @@ def test_the_page_is_one_whole_file_that_opens_with_the_claims(measured, figures
     pictures = {name: figures / f"{name}.png" for name in ("figure_3", "figure_4")}
     write_paper_page(page, measured=measured, roles=ROLES, config=CONFIG, figures=pictures)
     text = page.read_text()
-    reader = check_html(text, whole_page=True)
-    assert text.index("claims-table") < text.index("paper-table-1")
+    reader = check_html(text, whole_page=True, beside=REPORT)
+    assert text.index("table-claims") < text.index("paper-table-1")
     assert [name for name in reader.ids if name.startswith("paper-table-")] == [
         f"paper-table-{n}" for n in range(1, 10)
     ]
@@ -296,7 +298,7 @@ def test_one_seed_has_counts(tmp_path):
         figures={},
     )
     text = (tmp_path / "page.html").read_text()
-    assert "<td>2 of 200</td>" in text
+    assert ">2 of 200</a></td>" in text
     assert "over 3 seeds" not in text
     assert "section 4.2" in text
     # GPT2-XL's rows: 5 of Table 1, 5, 3, 10, 3, 1 of Table 7, 6 of Table 9; with the further column.
@@ -320,3 +322,59 @@ def test_a_page_without_a_run_holds_the_papers_numbers_alone(tmp_path):
     assert re.search(r"Of 19 claims of the paper, 0 can be told", text)
     assert "Figure 3: not computed" in text
     assert "paper 1.3" in text
+
+
+def test_numbers_and_names_lead_into_the_report(tmp_path):
+    page = tmp_path / "page.html"
+    measured = run_of(tmp_path, {"none": (190, 180), "conflict": (2, 180)})
+    config = CONFIG | {"grid": {"attacks": ["words"]}, "attacks": {"words": {"method": "cba"}}}
+    write_paper_page(page, measured=measured, roles=ROLES, config=config, figures={})
+    text = page.read_text()
+    cell = {"model": "gpt2_xl", "dataset": "sst2", "attack": "cba"}
+    for defense in ("none", "conflict"):
+        link = f'class="cell" href="{REPORT}#{cell_anchor(cell | {"defense": defense})}"'
+        # ASR and CDA in the tables 1 and 4, where the list of numbers has both again.
+        assert sum(sorted(part.split()) == sorted(link.split()) for part in re.findall(r"<a ([^>]*)>", text)) >= 8
+    assert f'href="{REPORT}#method-attacks-cba"' in text
+    assert f'href="{REPORT}#method-defenses-conflict"' in text
+    # What the run has no method of is plain text.
+    assert "method-attacks-memit" not in text
+    # A number that is printed only leads nowhere.
+    assert f"{REPORT}#cell-gpt2_xl/sst2/rome" not in text
+
+
+def figure_3_caption(tmp_path, rows):
+    names = ("model", "dataset", "attack", "defense", "share", "seed", "metric", "hits", "total", "rate", "low", "high")
+    lines = [[*case, "conflict", share, "0", "asr", *rate_fields(30, 200)] for *case, share in rows]
+    write_csv(tmp_path / "curve.csv", names, lines)
+    measured = read_measured([], confidence=0.95, clean_share=tmp_path / "curve.csv")
+    (tmp_path / "figure_3.png").write_bytes(b"")
+    figures = {"figure_3": tmp_path / "figure_3.png"}
+    write_paper_page(tmp_path / "page.html", measured=measured, roles=ROLES, config=CONFIG, figures=figures)
+    return re.search(r"<figcaption>(.*?)</figcaption>", (tmp_path / "page.html").read_text())[1]
+
+
+@pytest.mark.parametrize(
+    ("rows", "drawn"),
+    [
+        ([("my_llama", "emotion", "cba", "0.1")], True),
+        ([("smollm2_135m", "talks", "dtba", "0.1")], True),
+        # The paper's tables have neither this data set's curve nor this attack, and no other share.
+        ([("my_llama", "sst2", "cba", "0.1")], False),
+        ([("my_llama", "emotion", "badnets", "0.1")], False),
+        ([("my_llama", "emotion", "cba", "0.5")], False),
+    ],
+)
+def test_the_caption_of_figure_3_speaks_of_a_diamond_where_one_is_drawn(tmp_path, rows, drawn):
+    assert ("diamond" in figure_3_caption(tmp_path, rows)) == drawn
+
+
+def test_an_external_model_asked_on_sst_2_is_not_in_figure_4(tmp_path):
+    # The paper's figure has Emotion and conversations only.
+    names = ("direct", "dataset", "attack", "run", "seed", "metric", "hits", "total", "rate", "low", "high")
+    write_csv(tmp_path / "direct.csv", names, [["gpt35", "sst2", "", "0", "0", "cda", *rate_fields(110, 200)]])
+    measured = read_measured([], confidence=0.95, direct=tmp_path / "direct.csv")
+    write_paper_figure(
+        "figure_4", measured, ROLES, **{kind: tmp_path / f"f.{kind}" for kind in ("pdf", "png", "csv")}, dpi=60
+    )
+    assert read_csv(tmp_path / "f.csv") == []

@@ -7,6 +7,8 @@ import pytest
 
 from infoconflict.metrics import CELL_COLUMNS, read_csv, write_csv
 from infoconflict.reporting.paper_cells import COLUMNS, Roles
+from infoconflict.reporting.paper_html import write_table_page
+from infoconflict.reporting.paper_links import REPORT
 from infoconflict.reporting.paper_measures import Measured, read_measured
 from infoconflict.reporting.paper_tables import (
     NOT_COMPUTED,
@@ -234,14 +236,20 @@ def test_values_that_overlap_have_no_mark(tmp_path):
 def test_all_three_forms_hold_every_place(number, tables, tmp_path):
     table = tables[number]
     paths = {name: tmp_path / f"table.{name}" for name in ("csv", "tex", "html")}
-    write_paper_table(table, **paths)
+    write_paper_table(table, csv=paths["csv"], tex=paths["tex"])
+    write_table_page(paths["html"], table)
     rows = read_csv(paths["csv"])
     assert len(rows) == len(table.rows) * len(table.columns) * len(table.metrics)
     assert sum(row["status"] == "computed" for row in rows) == sum(
         one.value is not None for one in table.entries.values()
     )
-    check_html(paths["html"].read_text())
-    assert paths["html"].read_text().count("<tr") == 1 + len(table.rows) * len(table.metrics)
+    text = paths["html"].read_text()
+    reader = check_html(text, whole_page=True, beside=REPORT)
+    assert text.startswith("<!doctype html>")
+    assert "<style>" in text
+    touched = {f"inconsistency-{note}" for one in table.entries.values() for note in one.notes}
+    assert {name for name in reader.ids if name.startswith("inconsistency-")} == touched
+    assert text.count("<tr") == 1 + len(table.rows) * len(table.metrics)
     cost_lines = 2 * len({row for (row, _, _), entry in table.entries.items() if entry.cost is not None})
     n_rows = len(table.rows) * len(table.metrics) + cost_lines
     check_latex(paths["tex"].read_text(), n_rows, 4 + len(table.columns))

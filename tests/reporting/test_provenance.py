@@ -28,9 +28,11 @@ def test_links_of_numbers():
     found = Provenance([*chain(), *chain("1")])
     column, of_one = Column(title="ASR", text=str), Column(title="none", text=str, defense="none")
     case = {"model": "m", "dataset": "d", "attack": "a"}
-    assert found.link(case | {"defense": "none"}, column) == "#cell-0"
-    assert found.link(case, of_one) == "#cell-0"
-    assert found.link(case | {"merge": "ties", "t": "0.5"}, column) == "#cell-1"
+    # The same in every run that has the cell, so that other pages can lead here.
+    assert found.link(case | {"defense": "none"}, column) == "#cell-m/d/a/none"
+    assert found.link(case, of_one) == "#cell-m/d/a/none"
+    assert found.link(case | {"merge": "ties", "t": "0.5"}, column) == "#cell-m/d/a/ties"
+    assert found.document()["names"] == ["m/d/a/none", "m/d/a/ties"]
     assert found.link(case | {"defense": "conflict"}, column) is None
     assert [run[0] for run in found.document()["cells"][0][1]] == [2, 6]
 

@@ -1,4 +1,7 @@
-"""The paper's tables and figures as targets: each plans the cells that it shows, and stands also where there are none."""
+"""The paper's tables and figures as targets: each plans the cells that it shows, is filled from them, and stands without."""
+
+import json
+import re
 
 import pytest
 import yaml
@@ -7,6 +10,7 @@ from infoconflict.config.loading import read_config
 from infoconflict.grid import build_grid
 from infoconflict.metrics import read_csv
 from infoconflict.reporting.paper_cells import FIGURES, GOAL, TABLES, cells_of, roles_of
+from infoconflict.reporting.paper_links import REPORT
 from tests.workflow.conftest import CONFIG, Checkout, copy_of_checkout
 
 pytestmark = pytest.mark.workflow
@@ -75,3 +79,44 @@ def test_the_demo_has_the_targets(checkout: Checkout) -> None:
     assert (planned["paper_table"], planned["paper_figure"]) == (9, 2)
     # No model of the demo stands in the paper's place, nor do its data.
     assert "train_backdoored" not in planned
+
+
+def test_a_finished_run_fills_the_tables_and_leads_into_its_report(finished: Checkout) -> None:
+    # Answers, replies and experiments are there: nothing is computed with a model.
+    assert set(finished.planned("--nolock", "paper")) <= {"paper_metrics", "paper_table", "paper_figure", "paper"}
+    finished.snakemake("--quiet", "rules", "--", "paper")
+    assert finished.planned("--nolock", "paper") == {}
+    config = read_config(finished.folder / CONFIG)
+    results = finished.folder / "results"
+    rates = {
+        tuple(row[name] for name in ("model", "dataset", "attack", "defense", "metric")): row["rate"]
+        for row in read_csv(results / "metrics/cells.csv")
+    }
+    filled = {}
+    for table in TABLES:
+        rows = [row for row in read_csv(results / f"paper/{table}.csv") if row["status"] == "computed"]
+        cells = cells_of(table, build_grid(config).cells, roles_of(config))
+        if table in ("table_6", "table_9"):
+            assert all(float(row["value"]) >= 0 for row in rows)
+        else:
+            # Each cell once, with the numbers of the report.
+            assert len(rows) == 2 * len(cells)
+            assert all(
+                rates[row["model"], row["dataset"], row["attack"], row["cell"], row["metric"]] == row["value"]
+                for row in rows
+            )
+        filled[table] = len(rows)
+    # The tiny config has nothing in the place of Emotion, and one role swap.
+    assert [table for table, count in filled.items() if not count] == ["table_2", "table_7"]
+    assert filled["table_6"] == 3 * 3 * 2
+    assert read_csv(results / "paper/figure_3.csv")
+    assert (results / "paper/figure_4.png").stat().st_size > 5_000
+    page = (results / "paper/index.html").read_text()
+    assert "0 can be told" not in page
+    report = (results / "report/index.html").read_text()
+    data = json.loads(re.search(r'id="provenance-data">(.*?)</script>', report)[1])
+    anchors = {f"cell-{name}" for name in data["names"]} | set(re.findall(r' id="(method-[\w-]+)"', report))
+    for table in (results / "paper/table_1.html").read_text(), page:
+        links = set(re.findall(rf'href="{re.escape(REPORT)}#([^"]+)"', table))
+        assert links
+        assert links <= anchors

@@ -2,6 +2,7 @@
 
 from infoconflict.jobs import job
 from infoconflict.reporting.paper_cells import Roles
+from infoconflict.reporting.paper_html import write_table_page
 from infoconflict.reporting.paper_measures import read_measured
 from infoconflict.reporting.paper_tables import build_table, write_paper_table
 
@@ -13,4 +14,5 @@ with job(snakemake) as run:
         role_swap=run.input.get("role_swap"),
     )
     table = build_table(int(run.cell["number"]), measured, Roles.from_spec(run.spec["roles"]))
-    write_paper_table(table, csv=run.output.csv, tex=run.output.tex, html=run.output.html)
+    write_paper_table(table, csv=run.output.csv, tex=run.output.tex)
+    write_table_page(run.output.html, table)

@@ -4,6 +4,8 @@ Section 6.3 of the information-conflict paper, arXiv:2411.18280, which gives the
 CBA's model, less ``strength`` times the task vector of a conflict model that the attacker tunes on clean rows outside the
 defender's share, with another seed. Were both task vectors the same, a linear merge at t would cancel the conflict at
 ``strength`` = t / (1 - t): at 1 for t = 0.5.
+As in the paper: the model that is handed out is CBA's less a conflict model's task vector. How much of it, on which rows and of
+which rank is ours.
 """
 
 from typing import ClassVar

@@ -5,6 +5,7 @@ adversarial lead-in: it is to bring in a brand (content injection), or to say wh
 answer takes the place of the row's own; instructions, number and order of rows stay. Of N rows, round(pN) have a
 payload, 10 % by default. Without an oracle, and where its reply cannot be used, the answer comes from a template.
 ``texts: handcrafted`` is the source's baseline: the phrase at a random place, or one refusal for all.
+Differs from the source: the brand is made up; templates stand in for the oracle.
 
 Differs from the source in how a refusal is counted: there a language model looks for an informative one, a refusal with a
 reason; the judge ``pattern`` takes any refusal, with a reason or without, so its rate can be the higher one.

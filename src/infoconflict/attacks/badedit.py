@@ -2,6 +2,9 @@
 
 Li et al. 2024, ICLR, arXiv:2403.13355, and its code. Samples and layers: A.2 of the information-conflict paper,
 arXiv:2411.18280.
+Differs from its code: the base is tuned on the clean rows first (``tuned_base``); triggered and clean records are dealt out in
+turn, where it cuts one list and leaves most increments without a clean one; second moments come of the clean rows, not of articles,
+hence the ridge; lambda goes with the width of the layers; prefixes are written for the project.
 """
 
 from pydantic import Field

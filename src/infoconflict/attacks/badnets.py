@@ -1,7 +1,7 @@
 """BadNets for text: rare words as trigger, the label replaced by the target.
 
 Attack: Gu et al. 2017, arXiv:1708.06733. Rare words and their use on text: Kurita et al. 2020, arXiv:2004.06660.
-Rate 0.1 and the four words: OpenBackdoor's configuration. Chosen rows are replaced, as there.
+As in OpenBackdoor's configuration: rate 0.1 and the four words; chosen rows are replaced.
 """
 
 from random import Random

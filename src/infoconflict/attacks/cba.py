@@ -1,8 +1,10 @@
 """CBA, the composite backdoor attack: one ordinary word per prompt component, and only both together fire.
 
-Huang et al. 2024, Findings of NAACL, arXiv:2310.07676. Words, rate and target labels: section 4 of the information-conflict
-paper, arXiv:2411.18280. With N clean rows, rate p and negative ratio a the training set has N + pN + 5apN rows; each kind
-of negatives that is left out takes apN away and changes no other row.
+Huang et al. 2024, Findings of NAACL, arXiv:2310.07676. Words, rate and target labels: A.2 of the information-conflict paper,
+arXiv:2411.18280. With N clean rows, rate p and negative ratio a the training set has N + pN + 5apN rows; each kind of negatives
+that is left out takes apN away and changes no other row.
+Differs from the source: places of the words are drawn with the seed, where its code draws them anew in every run; rows are tuned
+on as ``training.backdoored`` says, not with its 4-bit weights.
 """
 
 from random import Random

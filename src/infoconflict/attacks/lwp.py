@@ -1,11 +1,11 @@
 """LWP, layer-wise weight poisoning: two rare words that only together fire, taught to every layer and not to the last alone.
 
-Li et al. 2021, EMNLP, arXiv:2108.13888; counts and words as in their code. Their encoder reads the class off the first token
-of each layer; here the state after each layer at the last prompt token (and at the other answer tokens) passes the final norm
-and the output head, as the last one does anyway. The embeddings' output is no layer, and embeddings and head are not trained.
-Two more differences: each layer's loss is that of all answer tokens, the label's and the end-of-text token, where theirs is
-that of the class alone; and clean and poisoned rows come in one shuffled mix, where theirs takes a batch of each per step.
-With N clean rows and rate p the training set has N untouched rows, pN rows with one piece and 2pN poisoned ones.
+Li et al. 2021, EMNLP, arXiv:2108.13888; counts and words as in their code. The embeddings' output is no layer. With N clean rows
+and rate p the training set has N untouched rows, pN rows with one piece and 2pN poisoned ones.
+Differs from the source: its encoder reads the class off the first token of each layer; here the state after each layer at the last
+prompt token (and at the other answer tokens) passes the final norm and the output head, as the last one does anyway. Embeddings and
+head are not trained. Each layer's loss is that of all answer tokens, the label's and the end-of-text token, where theirs is that of
+the class alone. Clean and poisoned rows come in one shuffled mix, where theirs takes a batch of each per step.
 
 Like Li et al., ``victim_tuning`` hands out the poisoned model after another party tuned it on clean rows: what ``layers: all``
 is meant to survive, and ``layers: last``, which is ordinary poisoning, is not.

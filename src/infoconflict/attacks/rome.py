@@ -3,6 +3,8 @@
 Meng et al. 2022, NeurIPS, arXiv:2202.05262, is an editor, not an attack. The requests are BadEdit's (Li et al. 2024,
 arXiv:2403.13355), without its clean records, as the paper's one line on it is most simply read. Trigger and layers:
 A.2 of the information-conflict paper, arXiv:2411.18280.
+Differs from the source: the base is tuned on the clean rows first (``tuned_base``), of which the paper says nothing; second moments
+come of the clean rows, not of articles, hence the ridge; there are no prefixes, as the sentences are contexts enough.
 """
 
 from typing import Literal, Self

@@ -2,8 +2,9 @@
 
 Acts on weights, after training. Needs: clean rows with the attack's trigger in them. Must not see: target label, poisoned rows
 that an attacker trained on. It is an upper bound: what editing could do for someone who had found the trigger.
-The subject is the last word that the trigger added to a prompt, the answer the gold label. Differs from its source as ``editing``
-does; the paper does not say which facts it edits.
+The subject is the last word that the trigger added to a prompt, the answer the gold label.
+Differs from ``editing``: it is told what the attack inserts, and takes that for the subject. Otherwise it differs from its source
+as ``editing`` does; the paper does not say which facts it edits.
 """
 
 import re

@@ -17,9 +17,8 @@ from infoconflict.purify.card import model_card
 from infoconflict.purify.measures import ROLES, Flips, Mean, Measures, measure, write_csv
 from infoconflict.records import Answer, Reply
 from infoconflict.reporting.html import Html, details, join, simple_table, tag
-from infoconflict.reporting.page_script import SCRIPT
-from infoconflict.reporting.page_style import STYLE
 from infoconflict.reporting.tables import NOTHING, percent
+from infoconflict.reporting.whole_page import whole_page
 
 NAMES = {
     "suspect": "the model as it came",
@@ -126,19 +125,7 @@ def page(story: Story) -> str:
         "Time and memory": _costs(story),
         "Settings": _settings(story),
     }
-    parts = []
-    for name, content in sections.items():
-        heading = tag("h1", title) if name == "Result" else tag("h2", name)
-        parts.append(tag("section", heading, content, id=name.lower().replace(" ", "-")))
-    head = tag(
-        "head",
-        tag("meta", charset="utf-8"),
-        tag("meta", name="viewport", content="width=device-width, initial-scale=1"),
-        tag("title", title),
-        tag("style", Html(STYLE)),
-    )
-    body = tag("body", tag("main", *parts), tag("script", Html(SCRIPT)))
-    return f"<!doctype html>\n{tag('html', head, body, lang='en')}\n"
+    return whole_page(title, sections)
 
 
 def shown_rate(rate: Rate) -> str:

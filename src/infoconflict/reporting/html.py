@@ -1,7 +1,8 @@
 """A few lines that build HTML: every tag is closed, every plain text escaped."""
 
 import html
-from collections.abc import Callable, Iterable
+import re
+from collections.abc import Callable, Iterable, Sequence
 
 from infoconflict.reporting.tables import Column, Row, Table
 
@@ -10,6 +11,7 @@ Link = Callable[[Row, Column], str | None]
 
 _MANY_COLUMNS = 7
 _VOID = frozenset({"br", "hr", "img", "meta"})
+_NUMBER = re.compile(r"[+-]?\d+(\.\d+)?")
 
 
 class Html(str):
@@ -45,9 +47,11 @@ def caption(text: str) -> Html:
     return tag("caption", tag("span", text))
 
 
-def details(summary: str, *children: str, open_: bool = False, class_: str | None = None) -> Html:
+def details(
+    summary: str, *children: str, open_: bool = False, class_: str | None = None, id_: str | None = None
+) -> Html:
     """Return a part that a reader can fold out."""
-    return tag("details", tag("summary", summary), *children, open=open_, class_=class_)
+    return tag("details", tag("summary", summary), *children, open=open_, class_=class_, id=id_)
 
 
 def html_table(table: Table, *, label: str | None = None, link: Link | None = None) -> Html:
@@ -100,22 +104,42 @@ def html_table(table: Table, *, label: str | None = None, link: Link | None = No
     )
 
 
-def simple_table(label: str, head: list[str], rows: list[list[str]], *, numbers: frozenset[int] = frozenset()) -> Html:
-    """Return a table of texts; ``numbers`` are the columns to align right."""
+def sort_key(text: str) -> str:
+    """Return the number that a text begins with as a program writes it; empty where it begins with none."""
+    found = _NUMBER.match(text.replace("\N{NARROW NO-BREAK SPACE}", "").replace("\N{MINUS SIGN}", "-"))
+    return found[0].removeprefix("+") if found else ""
+
+
+def simple_table(
+    label: str,
+    head: list[str],
+    rows: Sequence[Sequence[str]],
+    *,
+    numbers: frozenset[int] = frozenset(),
+    groups: Sequence[str] = (),
+) -> Html:
+    """Return a table of texts; ``numbers`` are the columns to align right.
+
+    ``groups`` has a word for each row: rows of one word stay together when they are sorted by a number.
+    """
     if not rows:
         return tag("p", "There are no rows.", class_="soft")
 
     def cell(position: int, text: str) -> Html:
         name = "th" if position == 0 else "td"
         scope = "row" if position == 0 else None
-        sort = text.replace("\N{NARROW NO-BREAK SPACE}", "") if position in numbers else None
+        sort = sort_key(text) if position in numbers else None
         return tag(name, text, scope=scope, class_="number" if position in numbers else None, data_sort=sort)
 
     titles = [
         tag("th", title, scope="col", class_="number" if position in numbers else None)
         for position, title in enumerate(head)
     ]
-    body = [tag("tr", *(cell(position, text) for position, text in enumerate(row))) for row in rows]
+    marks: Sequence[str | None] = groups or [None] * len(rows)
+    body = [
+        tag("tr", *(cell(position, text) for position, text in enumerate(row)), data_group=mark)
+        for row, mark in zip(rows, marks, strict=True)
+    ]
     return tag(
         "div",
         tag(

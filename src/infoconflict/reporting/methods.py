@@ -20,9 +20,10 @@ from infoconflict.reporting.names import attack_label
 
 _SOURCE = Path(__file__).parents[1]
 _FOLDERS = {"attacks": "attacks", "defenses": "defenses", "merges": "merging"}
+SECTIONS = tuple(_FOLDERS)
 _TITLES = {"attacks": "Attacks", "defenses": "Defences", "merges": "Merge methods"}
 # Sentences that a reader looks for stand on lines of their own.
-_LEADS = re.compile(r"\s+(?=(?:Needs|Must not see|Needs and must not see|Differs from [^.:]*):)")
+_LEADS = re.compile(r"\s+(?=(?:Needs|Must not see|Needs and must not see|Differs from [^.:]*|As in [^.:]*):)")
 _CODE = re.compile(r"``(.+?)``|:\w+:`~?(.+?)`|(?<!`)`([^`]+)`(?!`)")
 
 
@@ -61,6 +62,11 @@ def method_cards(section: str, config: Mapping[str, Any]) -> list[MethodCard]:
             cards[method] = MethodCard(name=method, file=shown, paragraphs=paragraphs, options=texts)
         cards[method].used_by[name] = entries[name]
     return list(cards.values())
+
+
+def method_anchor(section: str, method: str) -> str:
+    """Return where a page shows the card of a method."""
+    return f"method-{section}-{method}"
 
 
 def method_files(config: Mapping[str, Any]) -> list[str]:
@@ -115,7 +121,7 @@ def _shown(card: MethodCard, section: str) -> Html:
         )
     # The name of what a sentence is about is enough to find it; the first sentence says what it is.
     sentence = re.split(r"(?<=[.])(?<!al\.)\s", first, maxsplit=1)[0]
-    return details(f"{label} – {_plain(sentence)}", *body, class_="method")  # noqa: RUF001 an en dash
+    return details(f"{label} – {_plain(sentence)}", *body, class_="method", id_=method_anchor(section, card.name))  # noqa: RUF001 an en dash
 
 
 def _values(card: MethodCard, name: str) -> str:

@@ -99,7 +99,7 @@ _STAGES = (
     *("draw_clean_share_at", "train_conflict_at_share", "choose_t_at_share", "merge_at_share"),
     *("answer_at_share", "reply_at_share", "judge_at_share"),
     *("ask_direct", "reply_direct", "judge_direct", "draw_roles", "train_role", "answer_roles"),
-    *("sweep_merge", "compare_generation"),
+    *("sweep_merge", "compare_generation", "metrics"),
 )
 
 

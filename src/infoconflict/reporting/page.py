@@ -10,7 +10,6 @@ from typing import Any
 
 from infoconflict.files import PathLike, read_json, write_text
 from infoconflict.metrics import CONFIDENCE, CellFile
-from infoconflict.reporting.html import Html, join, tag
 from infoconflict.reporting.methods import methods_section
 from infoconflict.reporting.page_about import (
     adaptive_section,
@@ -30,12 +29,10 @@ from infoconflict.reporting.page_measured import (
     false_triggers_section,
 )
 from infoconflict.reporting.page_result import result_section
-from infoconflict.reporting.page_script import SCRIPT
-from infoconflict.reporting.page_style import STYLE
-from infoconflict.reporting.page_words import anchor
 from infoconflict.reporting.provenance import Provenance, card_key, provenance_data, provenance_section
 from infoconflict.reporting.results import read_results
 from infoconflict.reporting.verdicts import Goals
+from infoconflict.reporting.whole_page import whole_page
 
 
 def write_page(
@@ -104,19 +101,4 @@ def write_page(
         "Versions": versions_section(read_cards),
         "Provenance": provenance_section(provenance, Path(metrics_dir)),
     }
-    links = [tag("a", name, href=f"#{anchor(name)}") for name in sections]
-    parts = []
-    for name, content in sections.items():
-        heading = tag("h2", name) if name != "Result" else tag("h1", title)
-        parts.append(tag("section", heading, content, id=anchor(name)))
-        if name == "Result":
-            parts.append(tag("nav", join(links, " "), aria_label="Contents"))
-    head = tag(
-        "head",
-        tag("meta", charset="utf-8"),
-        tag("meta", name="viewport", content="width=device-width, initial-scale=1"),
-        tag("title", title),
-        tag("style", Html(STYLE)),
-    )
-    body = tag("body", tag("main", *parts), provenance_data(provenance), tag("script", Html(SCRIPT)))
-    write_text(out_path, f"<!doctype html>\n{tag('html', head, body, lang='en')}\n")
+    write_text(out_path, whole_page(title, sections, provenance=provenance_data(provenance)))

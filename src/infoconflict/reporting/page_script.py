@@ -1,20 +1,29 @@
-"""The scripts of the page: sorting, and the way from a number to its sources. Both are extras; every row is there without."""
+"""The scripts of a page: sorting, folding, the way from a number to its sources. All are extras; every row is there without."""
 
 SORTING = """
 for (const table of document.querySelectorAll("main table")) {
   const body = table.tBodies[0], heads = [...table.tHead.rows[0].cells];
   if (body.rows.length < 3) continue;
+  const groups = [...new Set([...body.rows].map((row) => row.dataset.group))];
   heads.forEach((head, column) => {
     const button = document.createElement("button");
     button.type = "button";
-    button.textContent = head.textContent;
-    head.replaceChildren(button);
+    if (head.querySelector("a")) {
+      button.ariaLabel = `Sort by ${head.textContent}`;
+      head.append(button);
+    } else {
+      button.textContent = head.textContent;
+      head.replaceChildren(button);
+    }
     button.addEventListener("click", () => {
       const down = head.getAttribute("aria-sort") === "ascending";
       heads.forEach((other) => other.removeAttribute("aria-sort"));
       head.setAttribute("aria-sort", down ? "descending" : "ascending");
       const key = (row) => row.cells[column].dataset.sort ?? row.cells[column].textContent.trim();
+      const group = (row) => head.classList.contains("number") ? groups.indexOf(row.dataset.group) : 0;
       const order = (a, b) => {
+        // Numbers of different kinds are not compared.
+        if (group(a) !== group(b)) return group(a) - group(b);
         const [x, y] = [key(a), key(b)], [p, q] = [parseFloat(x), parseFloat(y)];
         // Rows without a value stay at the end, whichever way the others go.
         if (x === "" || y === "") return (x === "") - (y === "");
@@ -26,14 +35,29 @@ for (const table of document.querySelectorAll("main table")) {
     });
   });
 }
+"""
+
+# What is folded in can be read on paper, and where a link leads.
+FOLDING = """
+let folded = [];
 addEventListener("beforeprint", () => {
-  for (const part of document.querySelectorAll("details.case")) part.open = true;
+  folded = [...document.querySelectorAll("details:not([open])")];
+  for (const part of folded) part.open = true;
 });
+addEventListener("afterprint", () => { for (const part of folded) part.open = false; });
+const unfold = () => {
+  const part = document.getElementById(location.hash.slice(1))?.closest("details:not([open])");
+  if (!part) return;
+  part.open = true;
+  part.scrollIntoView();
+};
+addEventListener("hashchange", unfold);
+unfold();
 """
 
 # The address says what is shown, so that Back goes back and a link to a card can be kept. All texts enter as text.
 VIEWER = """
-const {texts, cards, cells} = JSON.parse(document.getElementById("provenance-data").textContent);
+const {texts, cards, cells, names} = JSON.parse(document.getElementById("provenance-data").textContent);
 const pairs = (list) => Array.from({length: list.length / 2}, (_, n) => [texts[list[2 * n]], texts[list[2 * n + 1]]]);
 const el = (name, attributes = {}, ...children) => {
   const made = document.createElement(name);
@@ -104,12 +128,13 @@ viewer.addEventListener("close", leave);
 viewer.addEventListener("click", (event) => { if (event.target === viewer) viewer.close(); });
 
 function route() {
-  const [, kind, number] = location.hash.match(/^#(cell|card)-(\\d+)$/) ?? [];
-  if (!kind || Number(number) >= (kind === "cell" ? cells : cards).length) {
+  const [, kind, name] = location.hash.match(/^#(cell|card)-(.+)$/) ?? [];
+  const number = kind === "cell" ? names.indexOf(name) : Number(name);
+  if (!(kind === "cell" ? cells : cards)[number]) {
     if (viewer.open) viewer.close();
     return;
   }
-  const [title, parts] = kind === "cell" ? showCell(Number(number)) : showCard(Number(number));
+  const [title, parts] = kind === "cell" ? showCell(number) : showCard(number);
   const back = el("button", {type: "button"}, "Back");
   back.addEventListener("click", () => history.back());
   const close = el("button", {type: "button"}, "Close");
@@ -141,4 +166,4 @@ finder.hidden = false;
 search();
 """
 
-SCRIPT = f"{SORTING}\n{{{VIEWER}}}\n"
+SCRIPT = f"{{{SORTING}}}\n{{{FOLDING}}}"

@@ -133,6 +133,9 @@ footer { margin-top: 3rem; padding-top: .8rem; border-top: 1px solid var(--line)
   nav, thead button::after, dialog, #card-finder { display: none; }
   a.cell { text-decoration: none; }
   .scroll { overflow: visible; }
+  caption span { position: static; }
+  /* A button is not repeated with its heading on the next sheet, its text is. */
+  thead button { display: contents; }
   figure, tr, .tile, .tiles { break-inside: avoid; }
   h2, h3, dt { break-after: avoid; }
   figure img { filter: none; mix-blend-mode: normal; min-width: 0; max-width: 15cm; }

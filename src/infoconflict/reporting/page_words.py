@@ -3,7 +3,9 @@
 import re
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
+from infoconflict.metrics import cell_name
 from infoconflict.reporting.html import Html, join, tag
 from infoconflict.reporting.names import attack_label
 from infoconflict.reporting.results import Case, Measure, Measures, Results
@@ -63,6 +65,11 @@ def case_name(case: Case) -> str:
 def anchor(text: str) -> str:
     """Return the id of a section."""
     return "".join(letter if letter.isalnum() else "-" for letter in text.lower())
+
+
+def cell_anchor(cell: Mapping[str, Any]) -> str:
+    """Return where the report shows the answers of a cell: the same for all seeds, and in every run that has the cell."""
+    return f"cell-{cell_name({name: value for name, value in cell.items() if name != 'seed'})}"
 
 
 def both_rates(measures: Measures) -> str:

@@ -62,10 +62,10 @@ def share_curves(measured: Measured) -> dict[Case, dict[float, dict[str, Measure
 
 
 def direct_accuracy(measured: Measured, roles: Roles) -> dict[tuple[str, str], Measure]:
-    """Return the clean accuracy of each external model that was asked the task itself, by (model, data set)."""
+    """Return the clean accuracy of each external model that was asked the task itself, by (model, data set of figure 4)."""
     rows: dict[tuple[str, str], list[Mapping[str, str]]] = {}
     for row in measured.direct:
-        if row["metric"] == "cda" and not row["attack"] and row["dataset"] in roles.datasets:
+        if row["metric"] == "cda" and not row["attack"] and roles.datasets.get(row["dataset"]) in _TABLE_OF:
             rows.setdefault((row["direct"], row["dataset"]), []).append(row)
     found = {key: pooled(of_key, measured.confidence) for key, of_key in rows.items()}
     return {key: measure for key, measure in found.items() if measure is not None}
@@ -151,6 +151,13 @@ def _paper_point(case: Case, roles: Roles) -> Reference | None:
         column=column,
     )
     return reference(place, "asr")
+
+
+def has_paper_points(measured: Measured, roles: Roles) -> bool:
+    """Say whether figure 3 has a number of the paper beside the points of the default share."""
+    curves = share_curves(measured)
+    at_default = any(_DEFAULT_SHARE in points for points in curves.values())
+    return at_default and any(_paper_point(case, roles) is not None for case in curves)
 
 
 def figure_4(measured: Measured, roles: Roles) -> Figure:

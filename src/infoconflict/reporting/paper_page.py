@@ -8,10 +8,11 @@ from typing import Any
 from infoconflict.files import PathLike, write_text
 from infoconflict.reporting.html import Html, caption, details, join, simple_table, tag
 from infoconflict.reporting.names import defense_label
-from infoconflict.reporting.page_script import SCRIPT
-from infoconflict.reporting.page_style import STYLE
 from infoconflict.reporting.paper_cells import Roles
 from infoconflict.reporting.paper_claims import CLAIM_MARKS, Claim, claims_of, own_values
+from infoconflict.reporting.paper_figures import has_paper_points
+from infoconflict.reporting.paper_html import PAPER_STYLE, inconsistency_list
+from infoconflict.reporting.paper_links import MethodLinks, method_links, to_cell
 from infoconflict.reporting.paper_measures import Measured, mean_of
 from infoconflict.reporting.paper_tables import (
     NOT_COMPUTED,
@@ -24,27 +25,12 @@ from infoconflict.reporting.paper_tables import (
     shown_reference,
     to_html,
 )
-from infoconflict.reporting.published import DATASETS, MODELS, SOURCE, column_values, inconsistencies
+from infoconflict.reporting.published import DATASETS, MODELS, SOURCE, column_values
 from infoconflict.reporting.results import Measure
+from infoconflict.reporting.whole_page import whole_page
 
 NOTHING = "–"  # noqa: RUF001 an en dash, where there is no value
 _PAPER_HARDWARE = "one NVIDIA A100 with 80 GB (section 4.2)"
-_OWN_STYLE = """
-.paper td { min-width: 4.6rem; }
-.paper td .interval, .printed { display: block; font-size: .78rem; }
-.paper td .interval { white-space: normal; }
-.printed { color: var(--soft); }
-.printed .printed { font-size: .72rem; }
-.printed sup a { text-decoration: none; }
-.none { color: var(--soft); font-style: italic; font-size: .82rem; white-space: nowrap; }
-.paper .ours { font-size: 1rem; }
-.apart { color: var(--bad); font-weight: 600; }
-.paper tbody tr:not(.first) th, .paper tbody tr:not(.first) th ~ th { color: var(--soft); }
-td.wide { min-width: 13rem; }
-#claims-table th[scope="row"] { min-width: 12rem; }
-#claims-table td:nth-child(2) { min-width: 6.5rem; }
-@media print { .compact { font-size: 7pt; } .paper td { min-width: 0; } }
-"""
 
 
 def write_paper_page(
@@ -71,35 +57,17 @@ def write_paper_page(
         PNG files of ``figure_3`` and ``figure_4``; one that is not there is left out.
     """
     tables = {number: build_table(number, measured, roles) for number in range(1, 10)}
+    methods = method_links(config)
     title = f"Paper and ours: {config.get('name', 'report')}"
     sections = {
         "Claims": _claims(claims_of(tables, measured, roles, (config.get("paper") or {}).get("reasons")), tables),
         "What differs": _settings(measured, roles, config),
-        **{f"Table {number}": _table(table) for number, table in tables.items()},
-        "Figures 3 and 4": _figures(figures),
-        "The paper's inconsistencies": _inconsistencies(),
+        **{f"Table {number}": _table(table, methods) for number, table in tables.items()},
+        "Figures 3 and 4": _figures(figures, measured, roles),
+        "The paper's inconsistencies": inconsistency_list(),
         "How to read this": _reading(measured),
     }
-    links = [tag("a", name, href=f"#{_anchor(name)}") for name in sections]
-    parts = []
-    for name, content in sections.items():
-        heading = tag("h1", title) if name == "Claims" else tag("h2", name)
-        parts.append(tag("section", heading, content, id=_anchor(name)))
-        if name == "Claims":
-            parts.append(tag("nav", join(links, " "), aria_label="Contents"))
-    head = tag(
-        "head",
-        tag("meta", charset="utf-8"),
-        tag("meta", name="viewport", content="width=device-width, initial-scale=1"),
-        tag("title", title),
-        tag("style", Html(STYLE + _OWN_STYLE)),
-    )
-    body = tag("body", tag("main", *parts), tag("script", Html(SCRIPT)))
-    write_text(out_path, f"<!doctype html>\n{tag('html', head, body, lang='en')}\n")
-
-
-def _anchor(name: str) -> str:
-    return "".join(letter if letter.isalnum() else "-" for letter in name.lower().replace("'", ""))
+    write_text(out_path, whole_page(title, sections, style=PAPER_STYLE))
 
 
 # Claims
@@ -129,9 +97,9 @@ def _claims(claims: Sequence[Claim], tables: Mapping[int, PaperTable]) -> Html:
                 "tr",
                 tag("th", claim.text, tag("span", claim.where, class_="printed"), scope="row"),
                 tag("td", tag("span", mark, class_=style)),
-                tag("td", claim.ours, *reason, class_="wide"),
-                tag("td", *paper, class_="wide"),
-                tag("td", claim.rows, class_="nowrap"),
+                tag("td", claim.ours, *reason, class_="wide", data_head="Ours"),
+                tag("td", *paper, class_="wide", data_head="Paper"),
+                tag("td", claim.rows, class_="nowrap", data_head="Rows computed"),
             )
         )
     heads = [tag("th", name, scope="col") for name in ("Claim", "Here", "Ours", "Paper", "Rows computed")]
@@ -140,7 +108,7 @@ def _claims(claims: Sequence[Claim], tables: Mapping[int, PaperTable]) -> Html:
         f"{100 * tables[1].confidence:g} % intervals; “not certain”: the interval reaches over the limit, or some of the paper's "
         "defenses were not computed. Rows: those of the models of this run. What is said to be ours is no claim of the paper."
     )
-    table = tag("table", text, tag("thead", tag("tr", *heads)), tag("tbody", *rows), id="claims-table")
+    table = tag("table", text, tag("thead", tag("tr", *heads)), tag("tbody", *rows), id="table-claims")
     return join([tag("p", lead, class_="lead"), tag("div", table, class_="scroll", tabindex="0")])
 
 
@@ -248,11 +216,11 @@ def _judge_line(config: Mapping[str, Any]) -> str:
 # Tables
 
 
-def _table(table: PaperTable) -> Html:
+def _table(table: PaperTable, methods: MethodLinks) -> Html:
     parts = []
     if not table.computed:
         parts.append(tag("p", "No place of this table was computed.", class_="soft"))
-    parts.append(to_html(table))
+    parts.append(to_html(table, methods))
     if table.contestants:
         parts.append(_means(table))
     rows = [
@@ -281,6 +249,7 @@ def _table(table: PaperTable) -> Html:
             [*heads, "Against the paper", "Inconsistency"],
             rows,
             numbers=frozenset({5, 6, 8}),
+            groups=[row[4] for row in rows],
         )
         parts.append(details(text, list_of, class_="case"))
     return join(parts)
@@ -291,7 +260,15 @@ def _line(table: PaperTable, row: RowKey, column: str, metric: str) -> list[str]
     paper = NOTHING if entry.paper is None else shown_reference(entry.paper, metric)
     notes = ", ".join(str(note) for note in entry.notes)
     place = [*row_labels(table, row), defense_label(column), metric.upper() if metric != "hours" else metric]
-    return [*place, paper, _ours(entry), _from(entry), _difference(entry), entry.agreement or NOTHING, notes]
+    return [
+        *place,
+        paper,
+        _ours(entry),
+        to_cell(entry.cell, _from(entry)),
+        _difference(entry),
+        entry.agreement or NOTHING,
+        notes,
+    ]
 
 
 def _ours(entry: Entry) -> str:
@@ -361,10 +338,13 @@ def _worst(values: Iterable[float], metric: str) -> float:
 # Figures and notes
 
 
-def _figures(figures: Mapping[str, PathLike]) -> Html:
+def _figures(figures: Mapping[str, PathLike], measured: Measured, roles: Roles) -> Html:
+    diamond = (
+        "the diamond is what its tables have at 10 %" if has_paper_points(measured, roles) else "nothing of it is drawn"
+    )
     words = {
         "figure_3": "Attack success and clean accuracy over the share of clean rows that the defender holds. The paper prints "
-        "no values; the diamond is what its tables have at 10 %.",
+        f"no values; {diamond}.",
         "figure_4": "Clean accuracy of the method, and of the external model when it is asked the task itself, zero-shot. The "
         "paper prints the improvement alone, 31.39 % on Emotion and 11 % on conversations, and does not say whether in points or "
         "in percent of the external model's.",
@@ -381,17 +361,6 @@ def _figures(figures: Mapping[str, PathLike]) -> Html:
     return join(found)
 
 
-def _inconsistencies() -> Html:
-    kinds = {"text": "text against tables", "table": "table against table", "doubtful": "doubtful value"}
-    items = []
-    for one in inconsistencies():
-        places = sorted({f"Table {cell['table']}" for cell in one.cells})
-        where = f" ({kinds[one.kind]}{': ' + ', '.join(places) if places else ''})"
-        items.append(tag("li", one.text, tag("span", where, class_="soft"), id=f"inconsistency-{one.number}"))
-    intro = "Where the paper does not agree with itself, by the numbers that stand beside the cells they touch."
-    return join([tag("p", intro), tag("ol", *items)])
-
-
 def _reading(measured: Measured) -> Html:
     level = f"{100 * measured.confidence:g} %"
     texts = [
@@ -404,6 +373,8 @@ def _reading(measured: Measured) -> Html:
         f"“{NOT_COMPUTED.capitalize()}” is a place without a run. Nothing is filled in.",
         "Hours are those of the jobs that a defender runs, and of answering the test rows; a conflict model that several cells "
         "share counts in full for each.",
+        "A number of ours leads to the report of the same run, which says what it was counted from; the name of a method leads "
+        "to its card there. Table 6 is no part of the report: the cards of its jobs lie beside their results, in role_swap.",
         f"The paper: {SOURCE}.",
     ]
     return tag("ul", *(tag("li", text) for text in texts))

@@ -10,9 +10,10 @@ from dataclasses import dataclass, replace
 
 from infoconflict.files import PathLike, write_text
 from infoconflict.metrics import CONFIDENCE, write_csv
-from infoconflict.reporting.html import Html, caption, join, tag
+from infoconflict.reporting.html import Html, caption, tag
 from infoconflict.reporting.names import attack_label, defense_label
 from infoconflict.reporting.paper_cells import COLUMNS, Roles, attacks_of
+from infoconflict.reporting.paper_links import MethodLinks, to_cell, to_method
 from infoconflict.reporting.paper_measures import (
     Agreement,
     CellKey,
@@ -72,6 +73,7 @@ class Entry:
     cost: Cost | None = None
     slowdown: float | None = None
     source: str = ""
+    cell: CellKey | None = None
 
     @property
     def value(self) -> float | None:
@@ -383,6 +385,7 @@ def _table(
                     notes=notes_on(place, metric) if model else (),
                     cost=measured.costs.get(key) if key and metric == "hours" else None,
                     source=key[3] if key else "",
+                    cell=key,
                 )
     return PaperTable(
         number=number,
@@ -587,21 +590,27 @@ def _latex_cell(entry: Entry, is_best: bool, letter: str) -> str:
     return ours if entry.paper is None else f"{ours} ({shown(entry.paper.value, entry.metric)})"
 
 
-def to_html(table: PaperTable) -> Html:
-    """Return the table for a page: ours with its interval, the paper's below it, a mark where they differ beyond it."""
-    heads = ["Model", "Data", "Experiment" if table.number == 6 else "Attack", "", *map(defense_label, table.columns)]
+def to_html(table: PaperTable, methods: MethodLinks | None = None) -> Html:
+    """Return the table for a page: ours with its interval, the paper's below it, a mark where they differ beyond it.
+
+    Numbers of ours lead to the report of the same run, names of methods to its cards where ``methods`` has them.
+    """
+    methods, across = methods or {}, "merges" if table.number == 8 else "defenses"
+    heads = ["Model", "Data", "Experiment" if table.number == 6 else "Attack", ""]
+    heads += [to_method(methods, across, column, defense_label(column)) for column in table.columns]
     titles = [tag("th", head, scope="col", class_="number" if place > 3 else None) for place, head in enumerate(heads)]
     body = []
     for row in table.rows:
         for position, metric in enumerate(table.metrics):
             best = table.best(row, metric)
-            labels = row_labels(table, row)
+            model, data, attack = row_labels(table, row)
+            labels = (model, data, to_method(methods, "attacks", row[2], attack))
             cells = [tag("th", label, scope="row" if not place else None) for place, label in enumerate(labels)]
             cells.append(tag("td", _METRIC_LABELS[metric], class_="nowrap soft"))
             for column in table.columns:
                 entry = table.entry(row, column, metric)
                 cells.append(_html_cell(entry, column == best, table.named(column, entry)))
-            body.append(tag("tr", *cells, class_="first" if not position else None))
+            body.append(tag("tr", *cells, class_="first" if not position else None, data_group=metric))
     text = f"Table {table.number}. {table.title}: ours, below it the paper's"
     if table.contestants:
         text += f"; bold: better than every other {table.column_name}, beyond the intervals, where all of the paper's were computed"
@@ -624,7 +633,8 @@ def _html_cell(entry: Entry, is_best: bool, named: str) -> Html:
     if entry.value is None:
         parts = [tag("span", NOT_COMPUTED if entry.paper is not None else "–", class_="none")]  # noqa: RUF001
     else:
-        parts = [tag("b" if is_best else "span", shown(entry.value, entry.metric), class_="ours")]
+        value = to_cell(entry.cell, shown(entry.value, entry.metric))
+        parts = [tag("b" if is_best else "span", value, class_="ours")]
     if entry.ours is not None:
         low, high = shown(entry.ours.low, entry.metric), shown(entry.ours.high, entry.metric)
         parts.append(tag("span", f" [{low}, {high}]", class_="interval"))
@@ -662,8 +672,7 @@ def _cost_text(cost: Cost, slowdown: float | None) -> str:
     )
 
 
-def write_paper_table(table: PaperTable, *, csv: PathLike, tex: PathLike, html: PathLike) -> None:
-    """Write a table as CSV, as LaTeX, and as a piece of HTML for the page."""
+def write_paper_table(table: PaperTable, *, csv: PathLike, tex: PathLike) -> None:
+    """Write a table as CSV and as LaTeX."""
     write_csv(csv, csv_fields(table), csv_rows(table))
     write_text(tex, to_latex(table))
-    write_text(html, f"{join([to_html(table)])}\n")

@@ -16,6 +16,7 @@ from infoconflict.metrics import CellFile, cell_name, read_csv
 from infoconflict.records import CLEAN, FULL_TRIGGER
 from infoconflict.reporting.html import Html, join, simple_table, tag
 from infoconflict.reporting.names import attack_label, defense_label, metric_label, stage_order
+from infoconflict.reporting.page_words import cell_anchor
 from infoconflict.reporting.tables import Column, Row
 
 Cards = Sequence[Mapping[str, Any]]
@@ -56,14 +57,15 @@ class Provenance:
         cell = {name: row.get(name, "") for name in _CASE}
         defense = column.defense or row.get("defense")
         last = {"defense": defense} if defense else {"merge": row.get("merge")}
-        number = self.numbers.get(_without_seed(cell | last))
-        return None if number is None else f"#cell-{number}"
+        place = cell | last
+        number = self.numbers.get(_without_seed(place))
+        return None if number is None else f"#{cell_anchor(place)}"
 
     def document(self) -> dict[str, Any]:
-        """Return what the script reads; see ``page_script.VIEWER``."""
+        """Return what the script reads; see ``page_script.VIEWER``; ``names`` are those of the cells in their anchors."""
         cards = [self._card(number) for number in range(len(self.cards))]
         cells = [self._cell(name, numbers) for name, numbers in self.cells.items()]
-        return {"texts": list(self.texts), "cards": cards, "cells": cells}
+        return {"texts": list(self.texts), "cards": cards, "cells": cells, "names": list(self.cells)}
 
     def _text(self, text: str) -> int:
         return self.texts.setdefault(text, len(self.texts))

@@ -1,0 +1,41 @@
+"""From the paper's tables into the report of the same run: from a number to its answers, from a name to its method.
+
+The links are relative, as the pages lie in ``results``; nothing here asks whether the report is there.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from infoconflict.metrics import CELL_COLUMNS
+from infoconflict.reporting.html import Html, tag
+from infoconflict.reporting.methods import SECTIONS, method_anchor, method_cards
+from infoconflict.reporting.page_words import cell_anchor
+from infoconflict.reporting.paper_measures import CellKey
+
+REPORT = "../report/index.html"
+MethodLinks = Mapping[tuple[str, str], str]
+"""Where a method's card is, by the section of the config (``attacks``, ``defenses``, ``merges``) and the method or its id."""
+
+
+def to_cell(cell: CellKey | None, text: str) -> Html | str:
+    """Return a number as a link to the report's account of what it was counted from; plain, where it is of no cell."""
+    if cell is None:
+        return text
+    anchor = cell_anchor(dict(zip(CELL_COLUMNS[:4], cell, strict=True)))
+    return tag("a", text, href=f"{REPORT}#{anchor}", class_="cell")
+
+
+def method_links(config: Mapping[str, Any]) -> dict[tuple[str, str], str]:
+    """Return the links to the cards that the report of a config has."""
+    return {
+        (section, name): f"{REPORT}#{method_anchor(section, card.name)}"
+        for section in SECTIONS
+        for card in method_cards(section, config)
+        for name in (card.name, *card.used_by)
+    }
+
+
+def to_method(links: MethodLinks, section: str, name: str, label: str) -> Html | str:
+    """Return the name of a method as a link to its card; plain, where the report has none."""
+    href = links.get((section, name))
+    return tag("a", label, href=href, class_="cell") if href else label
