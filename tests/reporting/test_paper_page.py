@@ -4,9 +4,9 @@ import re
 from dataclasses import replace
 
 import pytest
+from pydantic import ValidationError
 
-from infoconflict.config.evaluation import PaperNames
-from infoconflict.errors import UserError
+from infoconflict.config.evaluation import CLAIMS, PaperNames
 from infoconflict.field_texts import field_texts
 from infoconflict.metrics import CELL_COLUMNS, read_csv, write_csv
 from infoconflict.reporting.page_words import cell_anchor
@@ -218,9 +218,15 @@ def test_reasons_stand_below_their_claims(tmp_path):
     check_html(text, whole_page=True, beside=REPORT)
     assert text.count("Why: The model is small.") == 1
     assert text.index("or more on SST-2") < text.index("Why: ") < text.index("or more on Emotion")
-    config["paper"]["reasons"] = {"accuracy_above_sst": "x"}
-    with pytest.raises(UserError, match="did you mean 'accuracy_above_sst2'"):
-        write_paper_page(tmp_path / "page.html", measured=measured, roles=ROLES, config=config, figures={})
+
+
+def test_reasons_are_for_the_pages_claims():
+    assert [claim.id for claim in claims(EMPTY)] == list(CLAIMS)
+    assert PaperNames(further_defenses=["mine"], reasons={"goal_mine_chat": "x"}).reasons
+    with pytest.raises(
+        ValidationError, match="reasons has 'accuracy_above_sst', which is no claim; did you mean 'accuracy_above_"
+    ):
+        PaperNames(reasons={"accuracy_above_sst": "x"})
 
 
 def test_the_configs_help_names_every_claim():

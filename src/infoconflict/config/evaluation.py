@@ -6,8 +6,17 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from infoconflict.config.values import Ids, InnerShare
-from infoconflict.entries import Count, Entry, spec_of
+from infoconflict.entries import Count, Entry, Line, spec_of
+from infoconflict.errors import did_you_mean
 from infoconflict.judges import EmbeddingJudge, Judge, JudgeEntry, PatternJudge, PayloadJudgeEntry
+
+_DATA = ("sst2", "emotion", "chat")
+CLAIMS = (
+    *(f"{claim}_{data}" for claim in ("lowest", "accuracy_kept", "accuracy_above") for data in _DATA),
+    *("adaptive", "both_lowest_classification", "both_lowest_chat", "merge_methods", "merge_keeps", "merge_loses"),
+    *("little_more_time", "more_data", "better_than_external_emotion", "better_than_external_chat"),
+)
+"""The paper's claims by id, in the order of the page that holds them against a run."""
 
 
 class Evaluation(Entry):
@@ -89,9 +98,18 @@ class PaperNames(Entry):
     """Ids in `grid.defenses` with columns of their own in Tables 1 to 3 and 9, beside the paper's defenses. The page of
     `snakemake paper` holds them against our goal: 2 points of attack success and 1 of clean accuracy from the clean-tuned model.
     Ours."""
-    reasons: dict[str, str] = {}
+    reasons: dict[str, Line] = {}
     """Why a claim of the paper does or does not hold in this run: a sentence by the claim's id, printed below it on the page
     of `snakemake paper`. Ids are `lowest_`, `accuracy_kept_` and `accuracy_above_` with `sst2`, `emotion` or `chat`; `adaptive`,
     `both_lowest_classification`, `both_lowest_chat`, `merge_methods`, `merge_keeps`, `merge_loses`, `little_more_time`,
     `more_data`, `better_than_external_emotion`, `better_than_external_chat`; and `goal_` with one of `further_defenses` and a
     data set, such as `goal_mine_sst2`. Ours."""
+
+    @model_validator(mode="after")
+    def _reasons_are_for_claims(self) -> "PaperNames":
+        known = [*CLAIMS, *(f"goal_{defense}_{data}" for defense in self.further_defenses for data in _DATA)]
+        for name in self.reasons:
+            if name not in known:
+                hint = did_you_mean(name, known) or f"; claims: {', '.join(known)}"
+                raise ValueError(f"reasons has '{name}', which is no claim{hint}")
+        return self
