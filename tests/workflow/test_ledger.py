@@ -143,7 +143,7 @@ def test_only_jobs_that_ask_an_endpoint_have_calls(asking, dry_run):
     found = {stage: row["calls"] for stage, row in table(said_by_snakemake(asking.folder, ASKING, "ledger")).items()}
     jobs = jobs_of(dry_run)
     # Each LLM judge at an endpoint says of every reply if it is equivalent, and of those to a trigger if they hold the payload.
-    variants = {"dtba": 3, "autopoison": 0}
+    variants = {"dtba": 4, "autopoison": 0}
     judged = {attack: N_ASKED_CHATS + 2 * (N_CHATS + N_PARTIAL * count) for attack, count in variants.items()}
     chats = {
         rule: [cell["attack"] for other, _, cell, _ in jobs if other == rule] for rule in ("judge", "judge_at_share")

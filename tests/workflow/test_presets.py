@@ -46,8 +46,10 @@ def test_paper_dry_runs_and_says_what_waits(checkout) -> None:
     assert {stage: count for stage, count in calls.items() if count and stage != "all"} == {
         # 9,800 conversations are trained on.
         "ask_oracle": 980 + 98,
-        "collect_evidence_clean": 872 + 2000 + 200,
-        "collect_evidence_triggered": 7 * (872 + 2000) + 3 * 200,
+        "collect_evidence_clean": 872 + 2000,
+        "collect_evidence_triggered": 7 * (872 + 2000),
+        # What each suspect of three attacks says on clean and on triggered conversations.
+        "modify_evidence": 4 * 3 * (200 + 200),
         "ask_direct": 5 * 2000,
         "reply_direct": 5 * 200,
     }
