@@ -575,7 +575,7 @@ def test_the_claimed_base_may_be_the_packaged_one(models, spoiled):
     ("claimed", "told", "shown"),
     [
         (CLAIMED, ..., CLAIMED),
-        (CLAIMED, "/work/base", CLAIMED),
+        (CLAIMED, "/models/base", CLAIMED),
         ("/their/base", "some/base", "/their/base"),
         (None, "some/base", ""),
         ("a" * 999, ..., "a" * 200),
