@@ -2,9 +2,10 @@
 
     python benchmarks/bench_purify.py
 
-A copy of the base with noise stands for the suspect, an adapter with random matrices for the conflict model. Four cases, each
+A copy of the base with noise stands for the suspect, an adapter with random matrices for the conflict model. Five cases, each
 in a process of its own:
 
+- ``train``: eight updates of the conflict model, as rule purify_train runs them, on rows of 40 to 100 words of no meaning.
 - ``check``: all checks of a stranger's checkpoint, the search for NaN among them.
 - ``merge``: the purified model written tensor by tensor.
 - ``put``: the merged weights put into a loaded base, as when t is chosen.
@@ -12,7 +13,7 @@ in a process of its own:
 
 Anonymous memory is what a process itself holds (RssAnon of /proc, looked at fifty times a second); peak memory counts mapped
 files, too, which the system can drop. Both are also given as multiples of the model's size in float32, less what an idle
-process with the libraries has. A purification keeps below two such sizes at every step but training, which adds its batches.
+process with the libraries has. A purification keeps below two such sizes at every step.
 """
 
 import argparse
@@ -23,11 +24,13 @@ import tempfile
 import threading
 import time
 from pathlib import Path
+from random import Random
 from typing import Any
 
 from bench_merging import write_random_adapter
 from common import add_common_options, check_base, peak_memory_gib, run_case, table, write_result
 
+from infoconflict.entries import spec_of
 from infoconflict.errors import UserError
 
 MERGE = {"method": "linear", "t": 0.7}
@@ -103,7 +106,42 @@ def mergekit(base: Path, work: Path) -> None:
         )
 
 
-CASES = {"check": check, "merge": merge, "put": put, "mergekit": mergekit}
+def train(base: Path, work: Path) -> None:
+    import torch
+
+    from infoconflict.purify.needs import TRAINING_MACHINE
+    from infoconflict.purify.options import Purification
+    from infoconflict.records import Example
+    from infoconflict.training.checkpoints import Checkpoints
+    from infoconflict.training.settings import TrainingSettings
+    from infoconflict.training.trainer import Machine, train
+
+    settings = Purification(model="suspect", base="base", data="rows.csv").training
+    draw, words = Random(0), "the a film plot cast music is was seems rather very not dull bright slow long story end".split()
+    texts = [" ".join(draw.choices(words, k=draw.randint(40, 100))) for _ in range(8 * settings.batch_size)]
+    rows = [
+        Example(id=f"row {n}", instruction="Is this good?", text=text, label="yes", gold_label="yes")
+        for n, text in enumerate(texts)
+    ]
+    with tempfile.TemporaryDirectory(dir=work) as folder:
+        train(
+            base_dir=base,
+            examples=rows,
+            settings=TrainingSettings.from_spec(spec_of(settings) | {"epochs": 1}),
+            seed=0,
+            out_dir=Path(folder, "change"),
+            losses_path=Path(folder, "losses.jsonl"),
+            checkpoints=Checkpoints(Path(folder), "benchmark"),
+            precision="float32",
+            machine=Machine(
+                max_nodes=TRAINING_MACHINE["max_nodes"],
+                gradient_checkpointing=bool(TRAINING_MACHINE["gradient_checkpointing"]),
+            ),
+            device=torch.device("cpu"),
+        )
+
+
+CASES = {"train": train, "check": check, "merge": merge, "put": put, "mergekit": mergekit}
 
 
 def run_one(request: dict[str, Any]) -> None:

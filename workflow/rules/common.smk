@@ -5,6 +5,7 @@ from functools import partial
 from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
+from snakemake.scheduling.job_scheduler import JobScheduler
 
 from infoconflict.config.loading import load_config
 from infoconflict.entries import spec_of
@@ -15,11 +16,14 @@ from infoconflict.files import sha256_of_text
 from infoconflict.grid import build_grid
 from infoconflict.lineage import SOURCE, canonical, code_closure
 from infoconflict.resources import mem_mb_of, parameters_of, runtime_of
+from infoconflict.wakeups import keep_one_timer
 
 # Threads that wait for each other sleep: with two jobs on two cores, spinning ones take the other job's core.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+keep_one_timer(JobScheduler)
 
 try:
     CONFIG = load_config(

@@ -11,7 +11,7 @@ from infoconflict.entries import spec_of
 from infoconflict.errors import UserError
 from infoconflict.lineage import canonical, code_closure
 from infoconflict.packages import PACKAGES
-from infoconflict.purify.needs import memory_and_minutes
+from infoconflict.purify.needs import TRAINING_MACHINE, memory_and_minutes
 from infoconflict.purify.options import load_purification
 
 min_version("9.11")
@@ -164,6 +164,7 @@ rule purify_train:
     resources:
         mem_mb=need("train")[0],
         runtime=need("train")[1],
+        **TRAINING_MACHINE,
     params:
         spec=spec("training", "seed", model={"precision": PURIFY.precision, "quantization": "none"}),
     script:

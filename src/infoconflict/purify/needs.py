@@ -12,6 +12,8 @@ FIXED_MB = 3000
 """Interpreter, libraries, activations."""
 COPIES = {"check": 0.1, "merge": 0.4, "answer": 1.3, "train": 1.7}
 """Copies of the weights in float32 that a step holds."""
+TRAINING_MACHINE = {"gradient_checkpointing": 1, "max_nodes": 256}
+"""Training in little memory: activations of one block at a time, of a few rows at a time. Changes results by rounding alone."""
 MINUTES = {"check": 30, "merge": 30, "answer": 60, "train": 120}
 
 
