@@ -117,7 +117,10 @@ def train(base: Path, work: Path) -> None:
     from infoconflict.training.trainer import Machine, train
 
     settings = Purification(model="suspect", base="base", data="rows.csv").training
-    draw, words = Random(0), "the a film plot cast music is was seems rather very not dull bright slow long story end".split()
+    draw, words = (
+        Random(0),
+        ("the", "film", "plot", "music", "is", "was", "seems", "very", "not", "dull", "bright", "slow", "end"),
+    )
     texts = [" ".join(draw.choices(words, k=draw.randint(40, 100))) for _ in range(8 * settings.batch_size)]
     rows = [
         Example(id=f"row {n}", instruction="Is this good?", text=text, label="yes", gold_label="yes")
