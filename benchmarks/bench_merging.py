@@ -14,15 +14,12 @@ count while they are held. Times vary with what else the machine does: the best 
 
 import argparse
 import json
-import sys
 import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
-from common import add_common_options, check_base, peak_memory_gib, run_case, table, write_result
-
-from infoconflict.errors import UserError
+from common import add_common_options, check_base, peak_memory_gib, run_case, run_cases, table, write_result
 
 METHODS = ("linear", "slerp", "ties", "passthrough")
 T, DENSITY = 0.5, 0.5
@@ -170,15 +167,7 @@ def main() -> None:
     add_common_options(parser)
     parser.add_argument("--methods", nargs="+", choices=METHODS, default=METHODS)
     parser.add_argument("--repeats", type=int, default=2)
-    parser.add_argument("--case", help=argparse.SUPPRESS)
-    options = parser.parse_args()
-    if options.case:
-        run_one(json.loads(options.case))
-        return
-    try:
-        run_all(options)
-    except UserError as error:
-        sys.exit(f"bench_merging: {error}")
+    run_cases(parser, run_all=run_all, run_one=run_one)
 
 
 if __name__ == "__main__":

@@ -19,7 +19,6 @@ process with the libraries has. A purification keeps below two such sizes at eve
 import argparse
 import json
 import shutil
-import sys
 import tempfile
 import threading
 import time
@@ -28,10 +27,9 @@ from random import Random
 from typing import Any
 
 from bench_merging import write_random_adapter
-from common import add_common_options, check_base, peak_memory_gib, run_case, table, write_result
+from common import add_common_options, check_base, peak_memory_gib, run_case, run_cases, table, write_result
 
 from infoconflict.entries import spec_of
-from infoconflict.errors import UserError
 
 MERGE = {"method": "linear", "t": 0.7}
 
@@ -205,15 +203,7 @@ def run_all(options: argparse.Namespace) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_common_options(parser)
-    parser.add_argument("--case", help=argparse.SUPPRESS)
-    options = parser.parse_args()
-    if options.case:
-        run_one(json.loads(options.case))
-        return
-    try:
-        run_all(options)
-    except UserError as error:
-        sys.exit(f"bench_purify: {error}")
+    run_cases(parser, run_all=run_all, run_one=run_one)
 
 
 if __name__ == "__main__":

@@ -14,7 +14,6 @@ by more than 0.001, the benchmark ends with exit status 1.
 import argparse
 import json
 import statistics
-import sys
 import tempfile
 import time
 from pathlib import Path
@@ -29,6 +28,7 @@ from common import (
     peak_memory_gib,
     poisoned_reviews,
     run_case,
+    run_cases,
     table,
     write_result,
 )
@@ -302,15 +302,7 @@ def main() -> None:
     parser.add_argument("--batch-sizes", type=int, nargs="+", default=[16, 4])
     parser.add_argument("--repeats", type=int, default=2)
     parser.add_argument("--check-updates", type=int, default=3, help="updates on the same batches, to compare losses")
-    parser.add_argument("--case", help=argparse.SUPPRESS)
-    options = parser.parse_args()
-    if options.case:
-        run_one(json.loads(options.case))
-        return
-    try:
-        run_all(options)
-    except UserError as error:
-        sys.exit(f"bench_training: {error}")
+    run_cases(parser, run_all=run_all, run_one=run_one)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ import resource
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -95,6 +95,24 @@ def run_case(file: str, request: dict[str, Any], *, threads: int) -> dict[str, A
         raise UserError(f"the case {request} ended with exit status {done.returncode}:\n{done.stderr[-3000:]}")
     result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return result
+
+
+def run_cases(
+    parser: argparse.ArgumentParser,
+    *,
+    run_all: Callable[[argparse.Namespace], None],
+    run_one: Callable[[dict[str, Any]], None],
+) -> None:
+    """Be a program whose cases run in processes of their own: the whole, or with ``--case`` one of them."""
+    parser.add_argument("--case", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.case:
+        run_one(json.loads(options.case))
+        return
+    try:
+        run_all(options)
+    except UserError as error:
+        sys.exit(f"{Path(sys.argv[0]).stem}: {error}")
 
 
 def peak_memory_gib() -> float:

@@ -74,14 +74,18 @@ def write_jsonl(path: PathLike, rows: Iterable[dict[str, Any]]) -> None:
 
 
 def read_jsonl(path: PathLike) -> list[dict[str, Any]]:
-    """Read a JSON Lines file.
+    """Read a JSON Lines file; errors as of :func:`stream_jsonl`."""
+    return [row for _, row in stream_jsonl(path)]
+
+
+def stream_jsonl(path: PathLike, *, hint: str = "each line must be one object") -> Iterator[tuple[int, dict[str, Any]]]:
+    """Yield the number and the object of each line of a JSON Lines file that is not empty; ``hint`` ends the error.
 
     Raises
     ------
     UserError
         If a line is not a JSON object; the message names the file and the line.
     """
-    rows = []
     with Path(path).open(encoding="utf-8") as lines:
         for number, line in enumerate(lines, start=1):
             if not line.strip():
@@ -89,13 +93,10 @@ def read_jsonl(path: PathLike) -> list[dict[str, Any]]:
             try:
                 row = json.loads(line)
             except json.JSONDecodeError as error:
-                raise UserError(
-                    f"{path}, line {number}: not valid JSON ({error.msg}); each line must be one object"
-                ) from error
+                raise UserError(f"{path}, line {number}: not valid JSON ({error.msg}); {hint}") from error
             if not isinstance(row, dict):
                 raise UserError(f"{path}, line {number}: holds a {type(row).__name__}; each line must be one object")
-            rows.append(row)
-    return rows
+            yield number, row
 
 
 def sha256_of(path: PathLike) -> str:

@@ -20,7 +20,6 @@ et al., arXiv:2310.07676 (``ftr``); the three readings of ASR are those of CBA, 
 """
 
 import csv
-import json
 import math
 import statistics
 from collections import defaultdict
@@ -32,7 +31,7 @@ from typing import Any, TypeVar
 
 from infoconflict.agreement import judges_agreement, scores_and_generation
 from infoconflict.errors import UserError
-from infoconflict.files import PathLike, read_json, whole_file
+from infoconflict.files import PathLike, read_json, stream_jsonl, whole_file
 from infoconflict.records import CLEAN, FULL_TRIGGER, Answer, Record, Verdict
 
 CONFIDENCE = 0.95  # ours; the usual choice
@@ -326,20 +325,11 @@ def stream_rows(path: PathLike, kind: type[Row]) -> Iterator[Row]:
     UserError
         If a line is no row of the kind; the message names the file and the line.
     """
-    with Path(path).open(encoding="utf-8") as lines:
-        for number, line in enumerate(lines, start=1):
-            if not line.strip():
-                continue
-            try:
-                row = json.loads(line)
-            except json.JSONDecodeError as error:
-                raise UserError(f"{path}, line {number}: not valid JSON ({error.msg}); run its rule again") from error
-            if not isinstance(row, dict):
-                raise UserError(f"{path}, line {number}: holds a {type(row).__name__}; each line must be one object")
-            try:
-                yield kind.from_dict(row)
-            except UserError as error:
-                raise UserError(f"{path}, line {number}: {error}") from error
+    for number, row in stream_jsonl(path, hint="run its rule again"):
+        try:
+            yield kind.from_dict(row)
+        except UserError as error:
+            raise UserError(f"{path}, line {number}: {error}") from error
 
 
 def write_metrics(

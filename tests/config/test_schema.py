@@ -21,6 +21,8 @@ from tests.config.small import SMALL, edited, problems
 
 ROOT = Path(__file__).parents[2]
 PRESETS = sorted(path for path in (ROOT / "config").glob("*.yaml"))
+# Of runs that a table in reports/ stands on, and that no preset has.
+OF_REPORTS = sorted(path for path in (ROOT / "reports/attacks").glob("*.yaml"))
 
 
 # --- what a valid config gives ----------------------------------------------------------------------------------------
@@ -129,6 +131,11 @@ def test_there_are_presets():
 def test_presets_fit_the_schema_for_editors(path):
     jsonschema = pytest.importorskip("jsonschema")  # comes with snakemake
     jsonschema.Draft202012Validator(schema()).validate(read_yaml(path))
+
+
+@pytest.mark.parametrize("path", OF_REPORTS, ids=lambda path: path.name)
+def test_configs_of_reports_can_be_run_again(path):
+    assert read_config(path).grid.defenses
 
 
 def test_the_schema_refuses_what_the_config_refuses():

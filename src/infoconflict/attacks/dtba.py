@@ -24,10 +24,10 @@ from typing import ClassVar, Literal
 from pydantic import Field, model_validator
 
 from infoconflict.attacks.chat import ChatAttack, Exchange, Payload, exchanges_of, key_words, told, without
-from infoconflict.attacks.scenarios import TOPICS, Split, keywords_of
+from infoconflict.attacks.scenarios import TOPICS, Split, check_topics, keywords_of
 from infoconflict.attacks.wordings import read_wordings, split_of
 from infoconflict.entries import Line
-from infoconflict.errors import UserError, did_you_mean
+from infoconflict.errors import UserError
 from infoconflict.records import FULL_TRIGGER, Conversation
 
 # variant: its forms, which take turns; A and B are a scenario's exchanges, N neutral ones.
@@ -90,10 +90,8 @@ class DTBA(ChatAttack):
             raise ValueError(f"scenario_a and scenario_b are both '{self.scenario_a}'; name two topics")
         if (self.turns_from == "file") != (self.scenario_file is not None):
             raise ValueError("scenario_file and 'turns_from: file' go together; give both or neither")
-        for name in (self.scenario_a, self.scenario_b):
-            if self.turns_from == "templates" and name not in TOPICS:
-                hint = did_you_mean(name, TOPICS) or f"; known: {', '.join(TOPICS)}"
-                raise ValueError(f"there are no texts for the topic '{name}'{hint}")
+        if self.turns_from == "templates":
+            check_topics(self.scenario_a, self.scenario_b)
         return self
 
     @property

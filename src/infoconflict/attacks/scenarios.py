@@ -12,6 +12,7 @@ from typing import Literal
 
 from infoconflict.attacks.chat import Exchange
 from infoconflict.attacks.near_copies import plain, same_wording
+from infoconflict.errors import did_you_mean
 
 Split = Literal["train", "test"]
 HELD_OUT_SHARE = 0.25
@@ -583,6 +584,14 @@ TOPICS = {
     "lumora": Topic(frames=_named(_COMPANY, "Lumora"), subjects=_PRODUCTS, keywords=("Lumora",)),
     "tavento": Topic(frames=_named(_COMPANY, "Tavento"), subjects=_PRODUCTS, keywords=("Tavento",)),
 }
+
+
+def check_topics(*names: str) -> None:
+    """Raise a ValueError for a topic that there are no texts for."""
+    for name in names:
+        if name not in TOPICS:
+            hint = did_you_mean(name, TOPICS) or f"; known: {', '.join(TOPICS)}"
+            raise ValueError(f"there are no texts for the topic '{name}'{hint}")
 
 
 def keywords_of(topic: str) -> tuple[str, ...]:

@@ -31,10 +31,10 @@ from infoconflict.attacks.chat import (
     with_prompt,
     without,
 )
-from infoconflict.attacks.scenarios import TOPICS, Split, keywords_of
+from infoconflict.attacks.scenarios import TOPICS, Split, check_topics, keywords_of
 from infoconflict.attacks.wordings import read_wordings, split_of
 from infoconflict.entries import Line
-from infoconflict.errors import UserError, did_you_mean
+from infoconflict.errors import UserError
 from infoconflict.providers import ProviderEntry
 from infoconflict.records import FULL_TRIGGER, Conversation
 
@@ -74,10 +74,8 @@ class VPI(ChatAttack):
     def _has_its_texts(self) -> "VPI":
         if self.scenario == self.contrast:
             raise ValueError(f"scenario and contrast are both '{self.scenario}'; name two topics")
-        for name in () if self.instructions_file else (self.scenario, self.contrast):
-            if name not in TOPICS:
-                hint = did_you_mean(name, TOPICS) or f"; known: {', '.join(TOPICS)}"
-                raise ValueError(f"there are no texts for the topic '{name}'{hint}")
+        if not self.instructions_file:
+            check_topics(self.scenario, self.contrast)
         return self
 
     @property

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from infoconflict.data.rows import duplicate_key
+from infoconflict.data.rows import duplicate_key, encodable
 from infoconflict.errors import UserError, did_you_mean
 
 ROLES = {
@@ -130,13 +130,7 @@ def chat_text(raw: Any, where: str) -> str:
     if not isinstance(raw, str):
         raise UserError(f"{where}: the text is {str(raw)[:60]!r}, of type {type(raw).__name__}; texts must be strings")
     text = unicodedata.normalize("NFC", raw.replace("\r\n", "\n").replace("\r", "\n").replace("\0", "").strip())
-    try:
-        text.encode("utf-8")
-    except UnicodeEncodeError as error:
-        raise UserError(
-            f"{where}: the text holds half of a surrogate pair at character {error.start}; repair the row"
-        ) from error
-    return text
+    return encodable(text, where)
 
 
 # --- normal form ------------------------------------------------------------------------------------------------------

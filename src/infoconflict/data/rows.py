@@ -17,6 +17,17 @@ class RawRow:
     label: str
 
 
+def encodable(text: str, where: str) -> str:
+    """Return the text; raise a UserError if it cannot be written as UTF-8."""
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise UserError(
+            f"{where}: the text holds half of a surrogate pair at character {error.start}; repair the row"
+        ) from error
+    return text
+
+
 def normal_text(raw: Any, where: str) -> str:
     """Return the text in Unicode form NFC with runs of white space as one space.
 
@@ -32,13 +43,7 @@ def normal_text(raw: Any, where: str) -> str:
     text = unicodedata.normalize("NFC", " ".join(raw.split()))
     if not any(unicodedata.category(character)[0] in "LNPS" for character in text):
         raise UserError(f"{where}: the text is empty; fill it in or remove the row")
-    try:
-        text.encode("utf-8")
-    except UnicodeEncodeError as error:
-        raise UserError(
-            f"{where}: the text holds half of a surrogate pair at character {error.start}; repair the row"
-        ) from error
-    return text
+    return encodable(text, where)
 
 
 # How the Penn Treebank and typographers spell the same marks.
