@@ -1,0 +1,128 @@
+"""Is conflict_plus as good as a model that was never attacked? ``python reports/smol/goal.py > goal.txt``.
+
+After a run of ``none`` and ``conflict_plus`` of the six attacks on SST-2, and of their clean-tuned model, by config/smol.yaml. A
+table of that run cannot tell 2 points from nothing: it has 160 rows, and one draw of each tuned model. Here all reviews of the
+test file with at most 16 words are asked, of which those 160 are a part, and the conflict model and the clean-tuned model are
+tuned with three seeds each. For each suspect and each conflict model t is chosen on the defender's held-out rows.
+"""
+
+import itertools
+import tempfile
+from collections import defaultdict
+from pathlib import Path
+from statistics import mean
+
+import torch
+
+from infoconflict.answering.ask import ask
+from infoconflict.attacks import load
+from infoconflict.config.loading import read_config
+from infoconflict.data.prepare import prepare_dataset
+from infoconflict.entries import spec_of
+from infoconflict.files import read_json
+from infoconflict.merging.choose_t import choose_t
+from infoconflict.models.changes import changed_tensors
+from infoconflict.models.loading import apply_tensors, load_base, load_tokenizer
+from infoconflict.poisoning import triggered_test_set
+from infoconflict.records import Example
+from infoconflict.training.launch import Request, run
+
+BASE, DATASET = "results/models/smollm2_135m", "sst2"
+CELL = f"smollm2_135m/{DATASET}"
+SHARE = f"results/clean_share/{DATASET}/s0"
+ATTACKS = ("cba", "adaptive_cba", "lwp", "rome", "memit", "badedit")
+FURTHER_SEEDS = (1, 2)
+
+Tensors = dict[str, torch.Tensor]
+
+
+def draws_of(stage: str, examples: str, rows: int | None) -> list[Tensors]:
+    """Return what the run tuned, and the same tuned with further seeds."""
+    own = f"results/{stage}/{CELL}/s0"
+    found = [changed_tensors(BASE, f"{own}/change")]
+    settings = read_json(f"{own}/card.json")["spec"]["training"]
+    with tempfile.TemporaryDirectory() as folder:
+        for seed in FURTHER_SEEDS:
+            out = Path(folder) / str(seed)
+            run(
+                Request(
+                    base_dir=BASE,
+                    examples=examples,
+                    rows=rows,
+                    settings=settings,
+                    seed=seed,
+                    out_dir=str(out),
+                    losses=f"{out}.losses",
+                    scratch=f"{out}.scratch",
+                    digest=str(seed),
+                )
+            )
+            found.append(changed_tensors(BASE, out))
+    return found
+
+
+def main() -> None:
+    """Tune and ask; print a line for each model, then the means over attacks and draws."""
+    torch.set_num_threads(1)
+    config = read_config("config/smol.yaml")
+    labels = config.datasets[DATASET].labels
+    with tempfile.TemporaryDirectory() as folder:
+        prepare_dataset(spec_of(config.datasets[DATASET]) | {"test_rows": None}, seed=0, out_dir=folder)
+        clean = Example.read(Path(folder, "test.jsonl"))
+    held_out = Example.read(f"{SHARE}/holdout.jsonl")
+    conflicts = draws_of("conflict", f"{SHARE}/train.jsonl", None)
+    clean_tuned = draws_of(
+        "clean_tuned", f"results/data/{DATASET}/s0/train.jsonl", config.training.backdoored.rows_of(DATASET)
+    )
+    tokenizer, model = load_tokenizer(BASE), load_base(BASE, device=torch.device("cpu"))
+    base = {name: tensor.detach().clone() for name, tensor in model.named_parameters()}
+
+    def hits(tensors: Tensors, rows: list[Example], target: str | None) -> int:
+        apply_tensors(model, base | tensors)
+        answers = ask(model, tokenizer, rows, labels=labels, target_label=target)
+        return sum(answer.answer == (target or answer.gold_label) for answer in answers)
+
+    def merged(suspect: Tensors, conflict: Tensors, t: float) -> Tensors:
+        names = suspect.keys() | conflict.keys()
+        return {name: (1 - t) * suspect.get(name, base[name]) + t * conflict.get(name, base[name]) for name in names}
+
+    success, accuracy = defaultdict(list), defaultdict(list)
+
+    def say(attack: str, who: str, hit: int, n_asked: int, right: int) -> None:
+        success[who.split()[0]].append(100 * hit / n_asked)
+        accuracy[who.split()[0]].append(100 * right / len(clean))
+        print(f"{attack},{who},{hit},{n_asked},{right},{len(clean)}", flush=True)  # noqa: T201
+
+    right_of_clean = [hits(tensors, clean, None) for tensors in clean_tuned]
+    known: dict[tuple[str, int], int] = {}
+    print("attack,model,hits,triggered,right,clean")  # noqa: T201
+    for attack, spec in ((name, spec_of(config.attacks[name])) for name in ATTACKS):
+        target = spec["target_labels"][DATASET]
+        others = [row for row in clean if row.gold_label != target]
+        rows = triggered_test_set(others, load(spec["method"]).from_spec(spec), seed=0)
+        suspect = changed_tensors(BASE, f"results/backdoored/{CELL}/{attack}/s0/change")
+        say(attack, "undefended", hits(suspect, rows, target), len(rows), hits(suspect, clean, None))
+        for seed, (conflict, tuned) in enumerate(zip(conflicts, clean_tuned, strict=True)):
+            chosen = choose_t(
+                lambda t, s=suspect, c=conflict: (hits(merged(s, c, t), held_out, None), len(held_out)),
+                config.choose_t.candidates,
+            )["t"]
+            purified = merged(suspect, conflict, chosen)
+            say(
+                attack,
+                f"conflict_plus {seed} (t {chosen})",
+                hits(purified, rows, target),
+                len(rows),
+                hits(purified, clean, None),
+            )
+            # Attacks with one trigger ask the clean-tuned model the same.
+            asked = "".join(itertools.chain.from_iterable((row.instruction, row.text) for row in rows)), seed
+            if asked not in known:
+                known[asked] = hits(tuned, rows, target)
+            say(attack, f"clean-tuned {seed}", known[asked], len(rows), right_of_clean[seed])
+    for who in ("undefended", "conflict_plus", "clean-tuned"):
+        print(f"# {who}: mean ASR {mean(success[who]):.1f}, mean CDA {mean(accuracy[who]):.1f}")  # noqa: T201
+
+
+if __name__ == "__main__":
+    main()
