@@ -3,10 +3,9 @@
 After a run of ``none`` and ``conflict_plus`` of the six attacks on SST-2, and of their clean-tuned model, by config/smol.yaml. A
 table of that run cannot tell 2 points from nothing: it has 160 rows, and one draw of each tuned model. Here all reviews of the
 test file with at most 16 words are asked, of which those 160 are a part, and the conflict model and the clean-tuned model are
-tuned with three seeds each. For each suspect and each conflict model t is chosen on the defender's held-out rows.
+tuned with three seeds each. For each suspect and each conflict model t is chosen on the defender's held-out rows, by each rule.
 """
 
-import itertools
 import tempfile
 from collections import defaultdict
 from pathlib import Path
@@ -20,7 +19,7 @@ from infoconflict.config.loading import read_config
 from infoconflict.data.prepare import prepare_dataset
 from infoconflict.entries import spec_of
 from infoconflict.files import read_json
-from infoconflict.merging.choose_t import choose_t
+from infoconflict.merging.choose_t import RULES, choose_t
 from infoconflict.models.changes import changed_tensors
 from infoconflict.models.loading import apply_tensors, load_base, load_tokenizer
 from infoconflict.poisoning import triggered_test_set
@@ -77,10 +76,10 @@ def main() -> None:
     tokenizer, model = load_tokenizer(BASE), load_base(BASE, device=torch.device("cpu"))
     base = {name: tensor.detach().clone() for name, tensor in model.named_parameters()}
 
-    def hits(tensors: Tensors, rows: list[Example], target: str | None) -> int:
+    def found(tensors: Tensors, rows: list[Example], target: str | None = None) -> list[bool]:
         apply_tensors(model, base | tensors)
         answers = ask(model, tokenizer, rows, labels=labels, target_label=target)
-        return sum(answer.answer == (target or answer.gold_label) for answer in answers)
+        return [answer.answer == (target or answer.gold_label) for answer in answers]
 
     def merged(suspect: Tensors, conflict: Tensors, t: float) -> Tensors:
         names = suspect.keys() | conflict.keys()
@@ -88,39 +87,35 @@ def main() -> None:
 
     success, accuracy = defaultdict(list), defaultdict(list)
 
-    def say(attack: str, who: str, hit: int, n_asked: int, right: int) -> None:
-        success[who.split()[0]].append(100 * hit / n_asked)
-        accuracy[who.split()[0]].append(100 * right / len(clean))
-        print(f"{attack},{who},{hit},{n_asked},{right},{len(clean)}", flush=True)  # noqa: T201
+    def say(attack: str, who: str, seed: int, t: float | str, hit: list[bool], right: list[bool]) -> None:
+        success[who].append(100 * mean(hit))
+        accuracy[who].append(100 * mean(right))
+        print(f"{attack},{who},{seed},{t},{sum(hit)},{len(hit)},{sum(right)},{len(right)}", flush=True)  # noqa: T201
 
-    right_of_clean = [hits(tensors, clean, None) for tensors in clean_tuned]
-    known: dict[tuple[str, int], int] = {}
-    print("attack,model,hits,triggered,right,clean")  # noqa: T201
+    right_of_clean_tuned = [found(tensors, clean) for tensors in clean_tuned]
+    hits_of_clean_tuned: dict[tuple[str, ...], list[list[bool]]] = {}
+    print("attack,model,seed,t,hits,triggered,right,clean")  # noqa: T201
     for attack, spec in ((name, spec_of(config.attacks[name])) for name in ATTACKS):
         target = spec["target_labels"][DATASET]
         others = [row for row in clean if row.gold_label != target]
         rows = triggered_test_set(others, load(spec["method"]).from_spec(spec), seed=0)
         suspect = changed_tensors(BASE, f"results/backdoored/{CELL}/{attack}/s0/change")
-        say(attack, "undefended", hits(suspect, rows, target), len(rows), hits(suspect, clean, None))
-        for seed, (conflict, tuned) in enumerate(zip(conflicts, clean_tuned, strict=True)):
-            chosen = choose_t(
-                lambda t, s=suspect, c=conflict: (hits(merged(s, c, t), held_out, None), len(held_out)),
-                config.choose_t.candidates,
-            )["t"]
-            purified = merged(suspect, conflict, chosen)
-            say(
-                attack,
-                f"conflict_plus {seed} (t {chosen})",
-                hits(purified, rows, target),
-                len(rows),
-                hits(purified, clean, None),
-            )
-            # Attacks with one trigger ask the clean-tuned model the same.
-            asked = "".join(itertools.chain.from_iterable((row.instruction, row.text) for row in rows)), seed
-            if asked not in known:
-                known[asked] = hits(tuned, rows, target)
-            say(attack, f"clean-tuned {seed}", known[asked], len(rows), right_of_clean[seed])
-    for who in ("undefended", "conflict_plus", "clean-tuned"):
+        say(attack, "undefended", 0, "", found(suspect, rows, target), found(suspect, clean))
+        # Attacks with one trigger ask the clean-tuned model the same.
+        asked = tuple(row.instruction + row.text for row in rows)
+        if asked not in hits_of_clean_tuned:
+            hits_of_clean_tuned[asked] = [found(tensors, rows, target) for tensors in clean_tuned]
+        for seed, conflict in enumerate(conflicts):
+            say(attack, "clean-tuned", seed, "", hits_of_clean_tuned[asked][seed], right_of_clean_tuned[seed])
+            right = {t: found(merged(suspect, conflict, t), held_out) for t in config.choose_t.candidates}
+            measured: dict[float, tuple[list[bool], list[bool]]] = {}
+            for rule in RULES:
+                t = choose_t(right.__getitem__, list(right), rule=rule)["t"]
+                if t not in measured:
+                    purified = merged(suspect, conflict, t)
+                    measured[t] = found(purified, rows, target), found(purified, clean)
+                say(attack, rule, seed, t, *measured[t])
+    for who in success:
         print(f"# {who}: mean ASR {mean(success[who]):.1f}, mean CDA {mean(accuracy[who]):.1f}")  # noqa: T201
 
 

@@ -16,6 +16,7 @@ from typing import Any, Literal
 from infoconflict.defenses.controls import kind_of
 from infoconflict.errors import UserError
 from infoconflict.files import PathLike
+from infoconflict.mcnemar import mcnemar
 from infoconflict.metrics import CONFIDENCE, CellFile, stream_answers, wilson, write_csv
 from infoconflict.records import CLEAN, FULL_TRIGGER, Answer
 
@@ -45,29 +46,6 @@ class Counts:
     def rows(self) -> int:
         """All rows that both were asked."""
         return self.both + self.first_only + self.second_only + self.neither
-
-
-def mcnemar(first_only: int, second_only: int) -> float:
-    """Return the two-sided p-value of the exact test on the discordant rows.
-
-    The probability, were each discordant row a fair coin, of a split at least as uneven; 1 where there is none.
-
-    Raises
-    ------
-    ValueError
-        If a count is negative.
-    """
-    if first_only < 0 or second_only < 0:
-        raise ValueError(f"counts must not be negative, got {first_only} and {second_only}")
-    n, fewer = first_only + second_only, min(first_only, second_only)
-    if 2 * fewer == n:
-        return 1.0
-    # Whole numbers up to the last step: in floating point, powers of one half vanish long before their sum does.
-    tail, term = 0, 1
-    for k in range(fewer + 1):
-        tail += term
-        term = term * (n - k) // (k + 1)
-    return 2 * tail / 2**n
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

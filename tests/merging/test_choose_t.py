@@ -8,13 +8,17 @@ from infoconflict.errors import UserError
 from infoconflict.merging.choose_t import choose_t, choose_t_by_likelihood, standard_error
 
 
+def rights(hits: int, total: int) -> list[bool]:
+    return [row < hits for row in range(total)]
+
+
 def choose(curve: dict[float, int], total: int, **options):
-    return choose_t(lambda t: (curve[t], total), list(curve), **options)
+    return choose_t(lambda t: rights(curve[t], total), list(curve), **options)
 
 
 def test_worked_example():
     # Best: 90 of 100; its standard error is sqrt(.885 * .115 / 100) = .032, so 87 is as good and 86 is not.
-    result = choose({0.5: 88, 0.6: 90, 0.7: 87, 0.8: 86, 0.9: 60}, 100, merge="linear", suspect=(91, 100))
+    result = choose({0.5: 88, 0.6: 90, 0.7: 87, 0.8: 86, 0.9: 60}, 100, merge="linear", suspect=rights(91, 100))
     assert result == {
         "merge": "linear",
         "t": 0.7,
@@ -40,12 +44,12 @@ def test_a_best_without_mistakes_still_has_a_doubt():
 
 
 def test_one_candidate_and_repeats():
-    assert choose_t(lambda t: (3, 10), [0.5, 0.5])["curve"] == [{"t": 0.5, "hits": 3, "total": 10}]
+    assert choose_t(lambda t: rights(3, 10), [0.5, 0.5])["curve"] == [{"t": 0.5, "hits": 3, "total": 10}]
 
 
 def test_each_candidate_is_scored_once_in_ascending_order():
     asked = []
-    choose_t(lambda t: asked.append(t) or (5, 10), [0.9, 0.5, 0.7, 0.5])
+    choose_t(lambda t: asked.append(t) or rights(5, 10), [0.9, 0.5, 0.7, 0.5])
     assert asked == [0.5, 0.7, 0.9]
 
 
@@ -60,7 +64,7 @@ def test_laws(curve):
 
 def test_no_rows_is_a_user_error():
     with pytest.raises(UserError, match=r"no held-out clean rows .* clean_share"):
-        choose_t(lambda t: (0, 0), [0.5])
+        choose_t(lambda t: [], [0.5])
 
 
 @pytest.mark.parametrize(
@@ -73,12 +77,40 @@ def test_no_rows_is_a_user_error():
 )
 def test_wrong_use_is_an_error(candidates, options, message):
     with pytest.raises(ValueError, match=message):
-        choose_t(lambda t: (5, 10), candidates, **options)
+        choose_t(lambda t: rights(5, 10), candidates, **options)
 
 
 def test_different_numbers_of_rows_are_an_error():
     with pytest.raises(ValueError, match="different numbers of rows"):
-        choose_t(lambda t: (1, int(t * 10)), [0.5, 0.6])
+        choose_t(lambda t: rights(1, int(t * 10)), [0.5, 0.6])
+
+
+# --- by a paired test ---------------------------------------------------------------------------------------------------
+
+
+def test_worked_example_of_the_paired_test():
+    # Against 0.5, right on the first 18 of 20 rows: 0.7 misses five of these, p = 2 / 2**5 = .0625; 0.9 misses six, p = 2 / 2**6.
+    rows = {t: [False] * missed + [True] * (18 - missed) + [False] * 2 for t, missed in ((0.5, 0), (0.7, 5), (0.9, 6))}
+    result = choose_t(lambda t: rows[t], list(rows), rule="paired_test")
+    assert result["t"] == 0.7
+    assert [(point["hits"], point["p"]) for point in result["curve"]] == [(18, 1.0), (13, 0.0625), (12, 0.03125)]
+    # One standard error of 18 of 20 is 1.5 rows.
+    assert choose_t(lambda t: rows[t], list(rows))["t"] == 0.5
+
+
+def test_rows_that_change_sides_are_a_doubt():
+    # Six rows fewer again, but of eighteen that changed: six one way, twelve the other.
+    rows = {0.5: [True] * 18 + [False] * 6, 0.9: [True] * 6 + [False] * 12 + [True] * 6}
+    assert choose_t(lambda t: rows[t], list(rows), rule="paired_test")["t"] == 0.9
+
+
+@given(st.lists(st.tuples(*[st.booleans()] * 3), min_size=1, max_size=30))
+def test_what_is_chosen_is_the_largest_that_is_not_worse(rows):
+    right = dict(zip((0.5, 0.7, 0.9), zip(*rows, strict=True), strict=True))
+    result = choose_t(lambda t: list(right[t]), list(right), rule="paired_test")
+    best = max(sum(found) for found in right.values())
+    assert result["t"] >= max(t for t, found in right.items() if sum(found) == best)
+    assert all(point["p"] < 0.05 for point in result["curve"] if point["t"] > result["t"])
 
 
 # --- by likelihood ----------------------------------------------------------------------------------------------------
@@ -102,6 +134,14 @@ def test_worked_example_of_likelihoods():
     assert result["curve"][1]["mean"] == pytest.approx(-2.2)
     assert result["curve"][1]["loss"] == pytest.approx(0.2)
     assert result["curve"][1]["standard_error"] == pytest.approx(0.1 / 3**0.5)
+
+
+def test_the_paired_test_of_likelihoods_is_of_1_96_errors():
+    # 0.7 of the worked example loses .2 with an error of .058, 3.5 errors; this one loses .1 with .058, 1.7 errors.
+    rows = {0.5: [-1.0, -2.0, -3.0], 0.7: [-1.0, -2.2, -3.1]}
+    assert by_likelihood(rows)["t"] == 0.5
+    assert by_likelihood(rows, rule="paired_test")["t"] == 0.7
+    assert by_likelihood({0.5: [-1.0, -2.0, -3.0], 0.7: [-1.1, -2.3, -3.2]}, rule="paired_test")["t"] == 0.5
 
 
 def test_rows_that_differ_from_each_other_are_no_doubt_about_candidates():

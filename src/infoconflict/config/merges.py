@@ -52,10 +52,11 @@ class ChooseT(Entry):
 
     candidates: Weights = [0.5, 0.6, 0.7, 0.8, 0.9]
     """Values to try. Ours."""
-    rule: Literal["one_standard_error"] = "one_standard_error"
+    rule: Literal["one_standard_error", "paired_test"] = "one_standard_error"
     """Take the greatest t whose accuracy on the held-out clean rows is within one standard error of the best
-    (Breiman et al. 1984). On the chat task, ours: the greatest whose mean log-likelihood of the reference answers is, row by row,
-    no more than one standard error below the best."""
+    (Breiman et al. 1984), or that is not worse than the best by McNemar's test on these rows at 5 % (`paired_test`, ours). On the
+    chat task, ours: the greatest whose mean log-likelihood of the reference answers is, row by row, no more than one standard
+    error (`paired_test`: 1.96) below the best."""
 
 
 class Sweep(Entry):

@@ -84,9 +84,8 @@ def choose_t_on_clean_rows(job: Job) -> None:
     examples = [row for row in holdout if isinstance(row, Example)]
     chats = [row for row in holdout if isinstance(row, Conversation)]
 
-    def correct(t: float) -> tuple[int, int]:
-        answers = merged.answers(examples, t=t)
-        return sum(answer.answer == answer.gold_label for answer in answers), len(answers)
+    def correct(t: float) -> list[bool]:
+        return [answer.answer == answer.gold_label for answer in merged.answers(examples, t=t)]
 
     def likely(t: float) -> list[float]:
         return merged.log_likelihoods(chats, t=t)

@@ -181,10 +181,10 @@ def choose_merge_weight(job: Job) -> None:
     with StreamedCheckpoint(job.input.base) as base:
         suspect, conflict = tensors_of(base, job.input.suspect), tensors_of(base, job.input.conflict)
 
-        def correct(tensor_of: "TensorOf") -> tuple[int, int]:
+        def correct(tensor_of: "TensorOf") -> list[bool]:
             put_into(model, base.names, tensor_of)
             answers = _ask(job, model, tokenizer, examples, labels)
-            return sum(answer.answer == answer.gold_label for answer in answers), len(answers)
+            return [answer.answer == answer.gold_label for answer in answers]
 
         def likely(tensor_of: "TensorOf") -> list[float]:
             put_into(model, base.names, tensor_of)

@@ -279,6 +279,9 @@ def _mostly(flip: Flips) -> str:
     return f"{flip.mostly} ({percent(flip.mostly_share, 0)} %)" if flip.mostly else NOTHING
 
 
+_LEAST_TRUST = "the choice that trusts the suspect least at no measurable cost. It knows nothing of triggers."
+
+
 def _choice(story: Story) -> Html:
     chosen = story.chosen
     share = f"t = {chosen['t']:g}: the conflict model has this weight, the suspect {1 - chosen['t']:g}."
@@ -300,10 +303,11 @@ def _choice(story: Story) -> Html:
         f"Accuracy on rows that were held out for this choice; the suspect itself has {suspect['hits']} of "
         f"{suspect['total']}."
     )
-    why = (
-        "It is the largest of these whose accuracy is within one standard error of the best: the choice that trusts the "
-        "suspect least at no measurable cost. It knows nothing of triggers."
-    )
+    within = {
+        "one_standard_error": "whose accuracy is within one standard error of the best",
+        "paired_test": "that is not worse than the best by McNemar's test on these rows at 5 %",
+    }
+    why = f"It is the largest of these {within[chosen['rule']]}: {_LEAST_TRUST}"
     return join([tag("p", f"{share} {why}"), simple_table(label, ["t", "Accuracy", "Rows", ""], rows)])
 
 
@@ -323,10 +327,8 @@ def _choice_by_likelihood(chosen: Mapping[str, Any], share: str) -> Html:
         f"Nats a token of the own last answers of {suspect['rows']} rows that were held out for this choice; the suspect itself "
         f"has {-suspect['mean']:.3f}."
     )
-    why = (
-        "It is the largest of these that is, row by row, no more than one standard error worse than the best: the choice that "
-        "trusts the suspect least at no measurable cost. It knows nothing of triggers."
-    )
+    errors = {"one_standard_error": "one standard error", "paired_test": "1.96 standard errors"}[chosen["rule"]]
+    why = f"It is the largest of these that is, row by row, no more than {errors} worse than the best: {_LEAST_TRUST}"
     head = ["t", "Loss", "Above the best", "Standard error of that", ""]
     return join([tag("p", f"{share} {why}"), simple_table(label, head, rows, numbers=frozenset({1, 2, 3}))])
 

@@ -33,6 +33,7 @@ _FIGURES = {
 _STATUSES = ("ok", "no_keywords", "label_leak", "garbled", "empty", "failed")
 _RULES = {
     "one_standard_error": "the largest t whose accuracy on the held-out rows is within one standard error of the best",
+    "paired_test": "the largest t that is not worse than the best on the held-out rows by McNemar's test at 5 %",
 }
 
 
