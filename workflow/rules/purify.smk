@@ -162,9 +162,9 @@ rule purify_train:
         "logs/purify_train.log",
     threads: 2
     resources:
+        **TRAINING_MACHINE,
         mem_mb=need("train")[0],
         runtime=need("train")[1],
-        **TRAINING_MACHINE,
     params:
         spec=spec("training", "seed", model={"precision": PURIFY.precision, "quantization": "none"}),
     script:
