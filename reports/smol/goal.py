@@ -1,11 +1,13 @@
-"""Is conflict_plus as good as a model that was never attacked? ``python reports/smol/goal.py > goal.txt``.
+"""Is conflict_plus as good as a model that was never attacked? ``python reports/smol/goal.py [LEAST MOST] > goal.csv``.
 
 After a run of ``none`` and ``conflict_plus`` of the six attacks on SST-2, and of their clean-tuned model, by config/smol.yaml. A
 table of that run cannot tell 2 points from nothing: it has 160 rows, and one draw of each tuned model. Here all reviews of the
-test file with at most 16 words are asked, of which those 160 are a part, and the conflict model and the clean-tuned model are
-tuned with three seeds each. For each suspect and each conflict model t is chosen on the defender's held-out rows, by each rule.
+test file with at most 16 words are asked, of which those 160 are a part (or all with LEAST to MOST words), and the conflict
+model and the clean-tuned model are tuned with three seeds each. For each suspect and each conflict model t is chosen on the
+defender's held-out rows, by each rule.
 """
 
+import sys
 import tempfile
 from collections import defaultdict
 from pathlib import Path
@@ -63,11 +65,14 @@ def draws_of(stage: str, examples: str, rows: int | None) -> list[Tensors]:
 def main() -> None:
     """Tune and ask; print a line for each model, then the means over attacks and draws."""
     torch.set_num_threads(1)
+    least, most = map(int, sys.argv[1:] or (1, 16))
     config = read_config("config/smol.yaml")
     labels = config.datasets[DATASET].labels
     with tempfile.TemporaryDirectory() as folder:
-        prepare_dataset(spec_of(config.datasets[DATASET]) | {"test_rows": None}, seed=0, out_dir=folder)
-        clean = Example.read(Path(folder, "test.jsonl"))
+        prepare_dataset(
+            spec_of(config.datasets[DATASET]) | {"test_rows": None, "max_words": most}, seed=0, out_dir=folder
+        )
+        clean = [row for row in Example.read(Path(folder, "test.jsonl")) if len(row.text.split()) >= least]
     held_out = Example.read(f"{SHARE}/holdout.jsonl")
     conflicts = draws_of("conflict", f"{SHARE}/train.jsonl", None)
     clean_tuned = draws_of(
