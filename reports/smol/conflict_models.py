@@ -4,24 +4,16 @@ Trains conflict models with further seeds on the run's clean share, and asks the
 clean training rows outside the share. A line each: right answers, wrong answers on negative rows, wrong answers on positive rows.
 """
 
-import tempfile
-from pathlib import Path
-
 import torch
+from draws import BASE, CELL, SHARE, draws_of
 
 from infoconflict.answering.ask import ask
-from infoconflict.files import read_json
 from infoconflict.models.changes import changed_tensors
 from infoconflict.models.loading import apply_tensors, load_base, load_tokenizer
 from infoconflict.records import Example
-from infoconflict.training.launch import Request, run
 
-BASE = "results/models/smollm2_135m"
-SHARE = "results/clean_share/sst2/s0"
-CONFLICT = "results/conflict/smollm2_135m/sst2/s0"
-CLEAN_TUNED = "results/clean_tuned/smollm2_135m/sst2/s0/change"
+CLEAN_TUNED = f"results/clean_tuned/{CELL}/s0/change"
 LABELS = ["negative", "positive"]
-FURTHER_SEEDS = (1, 2)
 
 
 def rows_outside_the_share() -> list[Example]:
@@ -42,30 +34,14 @@ def say(name: str, tensors: dict[str, torch.Tensor], rows: list[Example]) -> Non
 def main() -> None:
     """Train and ask."""
     torch.set_num_threads(1)
-    rows, settings = rows_outside_the_share(), read_json(f"{CONFLICT}/card.json")["spec"]["training"]
+    rows = rows_outside_the_share()
     say("clean-tuned model", changed_tensors(BASE, CLEAN_TUNED), rows)
-    found = [changed_tensors(BASE, f"{CONFLICT}/change")]
-    say("conflict model, seed 0", found[0], rows)
-    with tempfile.TemporaryDirectory() as folder:
-        for seed in FURTHER_SEEDS:
-            out = Path(folder) / str(seed)
-            run(
-                Request(
-                    base_dir=BASE,
-                    examples=f"{SHARE}/train.jsonl",
-                    rows=None,
-                    settings=settings,
-                    seed=seed,
-                    out_dir=str(out),
-                    losses=f"{out}.losses",
-                    scratch=f"{out}.scratch",
-                    digest=str(seed),
-                )
-            )
-            found.append(changed_tensors(BASE, out))
-            say(f"conflict model, seed {seed}", found[-1], rows)
-            mean = {name: torch.stack([change[name] for change in found]).mean(dim=0) for name in found[0]}
-            say(f"average of {len(found)}", mean, rows)
+    found = draws_of("conflict", f"{SHARE}/train.jsonl", None)
+    for seed, conflict in enumerate(found):
+        say(f"conflict model, seed {seed}", conflict, rows)
+    for number in range(2, len(found) + 1):
+        mean = {name: torch.stack([change[name] for change in found[:number]]).mean(dim=0) for name in found[0]}
+        say(f"average of {number}", mean, rows)
 
 
 if __name__ == "__main__":

@@ -14,52 +14,20 @@ from pathlib import Path
 from statistics import mean
 
 import torch
+from draws import BASE, CELL, DATASET, SHARE, Tensors, draws_of
 
 from infoconflict.answering.ask import ask
 from infoconflict.attacks import load
 from infoconflict.config.loading import read_config
 from infoconflict.data.prepare import prepare_dataset
 from infoconflict.entries import spec_of
-from infoconflict.files import read_json
 from infoconflict.merging.choose_t import RULES, choose_t
 from infoconflict.models.changes import changed_tensors
 from infoconflict.models.loading import apply_tensors, load_base, load_tokenizer
 from infoconflict.poisoning import triggered_test_set
 from infoconflict.records import Example
-from infoconflict.training.launch import Request, run
 
-BASE, DATASET = "results/models/smollm2_135m", "sst2"
-CELL = f"smollm2_135m/{DATASET}"
-SHARE = f"results/clean_share/{DATASET}/s0"
 ATTACKS = ("cba", "adaptive_cba", "lwp", "rome", "memit", "badedit")
-FURTHER_SEEDS = (1, 2)
-
-Tensors = dict[str, torch.Tensor]
-
-
-def draws_of(stage: str, examples: str, rows: int | None) -> list[Tensors]:
-    """Return what the run tuned, and the same tuned with further seeds."""
-    own = f"results/{stage}/{CELL}/s0"
-    found = [changed_tensors(BASE, f"{own}/change")]
-    settings = read_json(f"{own}/card.json")["spec"]["training"]
-    with tempfile.TemporaryDirectory() as folder:
-        for seed in FURTHER_SEEDS:
-            out = Path(folder) / str(seed)
-            run(
-                Request(
-                    base_dir=BASE,
-                    examples=examples,
-                    rows=rows,
-                    settings=settings,
-                    seed=seed,
-                    out_dir=str(out),
-                    losses=f"{out}.losses",
-                    scratch=f"{out}.scratch",
-                    digest=str(seed),
-                )
-            )
-            found.append(changed_tensors(BASE, out))
-    return found
 
 
 def main() -> None:
