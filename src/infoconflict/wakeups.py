@@ -7,6 +7,7 @@ issues 2967 and 3744 of Snakemake). On the tiny grid's 1,352 jobs this took most
 """
 
 import threading
+from typing import Any
 
 
 def keep_one_timer(scheduler: type) -> None:
@@ -15,7 +16,7 @@ def keep_one_timer(scheduler: type) -> None:
         scheduler._schedule_reevalutation = _look_again_once
 
 
-def _look_again_once(self, delay: float) -> None:  # type: ignore[no-untyped-def]
+def _look_again_once(self: Any, delay: float) -> None:
     """Start a timer that lets the scheduler make a pass in ``delay`` seconds, unless one is running."""
     if getattr(self, "_timer_is_running", False):
         return

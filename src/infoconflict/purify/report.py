@@ -17,6 +17,7 @@ from infoconflict.purify.card import model_card
 from infoconflict.purify.measures import ROLES, Flips, Mean, Measures, measure, write_csv
 from infoconflict.records import Answer, Reply
 from infoconflict.reporting.html import Html, details, join, simple_table, tag
+from infoconflict.reporting.names import RULES_FOR_T
 from infoconflict.reporting.tables import NOTHING, percent
 from infoconflict.reporting.whole_page import whole_page
 
@@ -303,11 +304,7 @@ def _choice(story: Story) -> Html:
         f"Accuracy on rows that were held out for this choice; the suspect itself has {suspect['hits']} of "
         f"{suspect['total']}."
     )
-    within = {
-        "one_standard_error": "whose accuracy is within one standard error of the best",
-        "paired_test": "that is not worse than the best by McNemar's test on these rows at 5 %",
-    }
-    why = f"It is the largest of these {within[chosen['rule']]}: {_LEAST_TRUST}"
+    why = f"It is {RULES_FOR_T[chosen['rule']]}: {_LEAST_TRUST}"
     return join([tag("p", f"{share} {why}"), simple_table(label, ["t", "Accuracy", "Rows", ""], rows)])
 
 

@@ -10,6 +10,11 @@ FIGURE_QUESTIONS = {
     "choice_of_t": "Can a defender see which t is right?",
 }
 """The title of each figure is the one question that it answers."""
+RULES_FOR_T = {
+    "one_standard_error": "the largest t whose accuracy on the held-out rows is within one standard error of the best",
+    "paired_test": "the largest t that is not worse than the best on the held-out rows by McNemar's test at 5 %",
+}
+"""What `choose_t.rule` takes, in words."""
 FIGURE_FORMATS = ("pdf", "png")
 TABLES = (
     "main",

@@ -14,7 +14,7 @@ from infoconflict.defenses.controls import kind_of
 from infoconflict.files import read_jsonl
 from infoconflict.metrics import CellFile
 from infoconflict.reporting.html import Html, Link, details, html_table, join, simple_table, tag
-from infoconflict.reporting.names import CONTROLS, FIGURE_QUESTIONS, attack_label
+from infoconflict.reporting.names import CONTROLS, FIGURE_QUESTIONS, RULES_FOR_T, attack_label
 from infoconflict.reporting.page_words import both_rates, case_name, has_rates, signed, soft_brackets, table_of
 from infoconflict.reporting.results import AutoChoice, Case, Measure, Measures, Results
 from infoconflict.reporting.tables import percent
@@ -31,10 +31,6 @@ _FIGURES = {
     "the choice may use (accuracy on held-out clean rows, grey, with its interval as a band).",
 }
 _STATUSES = ("ok", "no_keywords", "label_leak", "garbled", "empty", "failed")
-_RULES = {
-    "one_standard_error": "the largest t whose accuracy on the held-out rows is within one standard error of the best",
-    "paired_test": "the largest t that is not worse than the best on the held-out rows by McNemar's test at 5 %",
-}
 
 
 def _figure(figures_dir: Path, case: Case, name: str) -> Html | None:
@@ -112,7 +108,7 @@ def choice_section(results: Results, tables_dir: Path, figures_dir: Path, link: 
         " picks t from held-out rows of the clean share, without the trigger or the target.",
     )
     found = {choice.rule for choices in results.auto.values() for choice in choices.values() if choice.rule}
-    rules = sorted(_RULES.get(rule, rule) for rule in found)
+    rules = sorted(RULES_FOR_T.get(rule, rule) for rule in found)
     parts = [intro]
     if rules:
         parts.append(tag("p", "Rule: ", join([tag("em", rule) for rule in rules], "; "), "."))
