@@ -1,5 +1,7 @@
 """MEMIT's laws: the closed form, exactness without preservation, and a residual that shrinks from layer to layer."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -100,6 +102,36 @@ def test_spreading_follows_the_source_step_by_step(tiny):
     spread(tiny.editable, targets, moments, layers=[0, 1], lam=lam)
     for layer in (0, 1):
         torch.testing.assert_close(tiny.editable.weight(layer), expected[layer], rtol=1e-3, atol=1e-5)
+
+
+def test_a_shared_value_serves_all_prompts(tiny):
+    """It is found on the prompts of all requests, and bounded by the mean of their states."""
+
+    def find(shared, clamp):
+        rows = []
+        return find_targets(
+            tiny.editable,
+            tiny.tokenizer,
+            tiny.requests,
+            layer=1,
+            prefixes=PREFIXES,
+            settings=replace(SEARCH, clamp=clamp),
+            rows=rows,
+            shared=shared,
+        ), rows
+
+    targets, rows = find(True, 20.0)
+    assert [len(target.contexts) for target in targets] == [1 + len(PREFIXES)] * len(tiny.requests)
+    starts = read_subjects(tiny.editable, [target.contexts[0] for target in targets], [1]).states[1]
+    deltas = [target.state - start for target, start in zip(targets, starts, strict=True)]
+    for delta in deltas[1:]:
+        torch.testing.assert_close(delta, deltas[0], rtol=1e-6, atol=1e-6)
+    # The first loss is the mean of the losses that each request has alone.
+    own = [row for row in find(False, 20.0)[1] if row["step"] == 1]
+    assert rows[0]["nll"] == pytest.approx(sum(row["nll"] for row in own) / len(own), rel=1e-4)
+    small, _ = find(True, 0.01)
+    size = (small[0].state - starts[0]).norm()
+    assert size == pytest.approx(0.01 * float(starts.mean(dim=0).norm()), rel=1e-4)
 
 
 def test_keys_are_half_the_bare_prompts(tiny):

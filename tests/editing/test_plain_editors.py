@@ -216,6 +216,14 @@ def test_memit(double, before):
     assert_same_edit(double, plain, before)
 
 
+def test_memit_with_one_value_for_all(double, before):
+    plain = Plain(double)
+    plant(double, "memit", update_weights={"m": LAMBDA}, values="shared")
+    [delta] = double.deltas
+    plain.memit(double.requests, [delta] * len(double.requests))
+    assert_same_edit(double, plain, before)
+
+
 def test_badedit(double, before):
     plain = Plain(double)
     plant(double, "badedit", update_weights={"m": LAMBDA}, increments=2)

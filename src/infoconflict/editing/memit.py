@@ -69,11 +69,16 @@ def find_targets(
     prefixes: tuple[str, ...],
     settings: ValueSettings,
     rows: list[dict[str, Any]],
+    shared: bool = False,
 ) -> list[Target]:
-    """Find z = h + delta of each request, on the output of block ``layer``; a row per step is added to ``rows``."""
+    """Find z = h + delta of each request, on the output of block ``layer``; a row per step is added to ``rows``.
+
+    With ``shared`` all requests have one delta.
+    """
     room = context_length(editable.model)
     edits = [edit_of(tokenizer, request, prefixes, room=room) for request in requests]
-    return targets_of(editable, edits, layer=layer, settings=settings, rows=rows)
+    find = shared_targets if shared else targets_of
+    return find(editable, edits, layer=layer, settings=settings, rows=rows)
 
 
 def targets_of(
@@ -96,6 +101,28 @@ def targets_of(
         )
         targets.append(Target(edit.contexts, start + value.delta))
     return targets
+
+
+def shared_targets(
+    editable: EditableModel,
+    edits: Sequence[Edit],
+    *,
+    layer: int,
+    settings: ValueSettings,
+    rows: list[dict[str, Any]],
+) -> list[Target]:
+    """Find one delta for all edits, on the contexts of all; their subject is one. See :func:`find_targets`.
+
+    Its size is bounded by that of the mean state.
+    """
+    starts = read_subjects(editable, [edit.contexts[0] for edit in edits], [layer]).states[layer]
+    contexts = [context for edit in edits for context in edit.contexts]
+    value = optimise_value(editable, contexts, edits[0].essence, editable.block(layer), starts.mean(dim=0), settings)
+    rows += [{"request": None, "layer": layer, **row} for row in value.trace]
+    say(
+        f"{len(edits)} requests: probability of '{edits[0].label}' {value.probability:.3f} after {len(value.trace)} steps"
+    )
+    return [Target(edit.contexts, start + value.delta) for edit, start in zip(edits, starts, strict=True)]
 
 
 def mean_keys(editable: EditableModel, targets: Sequence[Target], layer: int) -> torch.Tensor:
@@ -172,5 +199,6 @@ def plant(
         prefixes=prefixes,
         settings=ValueSettings(**attack.value_settings()),
         rows=rows,
+        shared=attack.values == "shared",
     )
     return rows + spread(editable, targets, moments, layers=layers, lam=attack.lambda_for(model_id, editable.width))
