@@ -1,9 +1,12 @@
-"""What the adaptive attacker's strength buys: ``python reports/attacks/adaptive_strength.py``.
+"""What the adaptive attacker's strength buys: ``python reports/attacks/adaptive_strength.py [sst2 | emotion] [STRENGTH ...]``.
 
-After a run of adaptive_cba on SST-2 by config/smol.yaml. Subtracts the attacker's conflict model, and the defender's own (the worst
-case), from CBA's model at several strengths, and asks the result, alone and merged with the defender's conflict model at t = 0.5:
-attack success on triggered negative rows, clean accuracy, false triggers on rows with a part of the trigger. Strength 0 is CBA.
+After a run of adaptive_cba by config/smol.yaml, with ``internal`` for the defender's conflict model. Subtracts the attacker's
+conflict model, and the defender's own (the worst case), from CBA's model at several strengths, and asks the result, alone and
+merged with the defender's conflict model at t = 0.5: attack success on triggered rows of another label than the target, clean
+accuracy, false triggers on rows with a part of the trigger. Strength 0 is CBA. Strengths that are named are the attacker's alone.
 """
+
+import sys
 
 import torch
 
@@ -13,37 +16,42 @@ from infoconflict.models.loading import apply_tensors, load_base, load_tokenizer
 from infoconflict.records import Answer, Example
 
 BASE = "results/models/smollm2_135m"
-CELL = "smollm2_135m/sst2/adaptive_cba/s0"
-ATTACKED = f"results/attacked/{CELL}/change"
-CONFLICTS = {
-    "the attacker's": f"results/attacker_conflict/{CELL}/change",
-    "the defender's": "results/conflict/smollm2_135m/sst2/s0/change",
+# Labels and target.
+TASKS = {
+    "sst2": (["negative", "positive"], "positive"),
+    "emotion": (["sadness", "joy", "love", "anger", "fear", "surprise"], "joy"),
 }
-ROWS = {
-    "clean": "results/data/sst2/s0/test.jsonl",
-    "triggered": "results/test_sets/sst2/adaptive_cba/s0/triggered.jsonl",
-    "partial": "results/test_sets/sst2/adaptive_cba/s0/partial.jsonl",
-}
-LABELS, TARGET = ["negative", "positive"], "positive"
 STRENGTHS = {"the attacker's": (0.0, 0.25, 0.5, 0.75, 1.0), "the defender's": (0.5, 1.0)}
 
 
-def share(answers: list[Answer], *, gold: bool) -> str:
+def share(answers: list[Answer], target: str, *, gold: bool) -> str:
     """Return how many rows were answered with the gold label, or, of rows with another one, with the target."""
-    asked = answers if gold else [row for row in answers if row.gold_label != TARGET]
-    hits = sum(row.answer == (row.gold_label if gold else TARGET) for row in asked)
+    asked = answers if gold else [row for row in answers if row.gold_label != target]
+    hits = sum(row.answer == (row.gold_label if gold else target) for row in asked)
     return f"{hits}/{len(asked)}"
 
 
-def main() -> None:
+def main(dataset: str = "sst2", *only: str) -> None:
     """Ask, and print a line for each model."""
+    labels, target = TASKS[dataset]
+    cell = f"smollm2_135m/{dataset}/adaptive_cba/s0"
+    files = {
+        "clean": f"results/data/{dataset}/s0/test.jsonl",
+        "triggered": f"results/test_sets/{dataset}/adaptive_cba/s0/triggered.jsonl",
+        "partial": f"results/test_sets/{dataset}/adaptive_cba/s0/partial.jsonl",
+    }
+    folders = {
+        "the attacker's": f"results/attacker_conflict/{cell}/change",
+        "the defender's": f"results/conflict/smollm2_135m/{dataset}/s0/change",
+    }
     torch.set_num_threads(1)
-    tokenizer, rows = load_tokenizer(BASE), {name: Example.read(path) for name, path in ROWS.items()}
+    tokenizer, rows = load_tokenizer(BASE), {name: Example.read(path) for name, path in files.items()}
     model = load_base(BASE, device=torch.device("cpu"))
     base = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    attacked = changed_tensors(BASE, ATTACKED)
-    conflicts = {name: changed_tensors(BASE, path) for name, path in CONFLICTS.items()}
-    for subtracted, strengths in STRENGTHS.items():
+    attacked = changed_tensors(BASE, f"results/attacked/{cell}/change")
+    conflicts = {name: changed_tensors(BASE, path) for name, path in folders.items()}
+    wanted = {"the attacker's": tuple(map(float, only))} if only else STRENGTHS
+    for subtracted, strengths in wanted.items():
         for strength in strengths:
             handed_out = {
                 name: tensor - strength * (conflicts[subtracted][name] - base[name])
@@ -53,15 +61,15 @@ def main() -> None:
             for asked, tensors in (("alone", handed_out), ("merged at 0.5", merged)):
                 apply_tensors(model, tensors)
                 found = {
-                    name: ask(model, tokenizer, some, labels=LABELS, target_label=None if name == "clean" else TARGET)
+                    name: ask(model, tokenizer, some, labels=labels, target_label=None if name == "clean" else target)
                     for name, some in rows.items()
                 }
                 print(  # noqa: T201
-                    f"{strength:4} of {subtracted}, {asked}: ASR {share(found['triggered'], gold=False)}, "
-                    f"CDA {share(found['clean'], gold=True)}, FTR {share(found['partial'], gold=False)}",
+                    f"{strength:4} of {subtracted}, {asked}: ASR {share(found['triggered'], target, gold=False)}, "
+                    f"CDA {share(found['clean'], target, gold=True)}, FTR {share(found['partial'], target, gold=False)}",
                     flush=True,
                 )
 
 
 if __name__ == "__main__":
-    main()
+    main(*sys.argv[1:])
