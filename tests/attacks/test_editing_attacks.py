@@ -109,8 +109,12 @@ def test_the_papers_layers():
     config = read_config(CONFIG / "paper.yaml")
     rome, memit, badedit = (config.attacks[name] for name in EDITS)
     assert rome.layers == {"gpt2_xl": [17], "gptj": [5], "llama": [5], "llama2": [7, 8]}
-    assert memit.layers["gpt2_xl"] == [13, 14, 15, 16, 17]
-    assert memit.layers["gptj"] == [3, 4, 5, 6, 7, 8]
+    assert memit.layers == {
+        "gpt2_xl": [13, 14, 15, 16, 17],
+        "gptj": [3, 4, 5, 6, 7, 8],
+        "llama": [5],
+        "llama2": [7, 8],
+    }
     assert badedit.layers == {"gpt2_xl": [15, 16, 17], "gptj": [5, 6, 7], "llama": [5], "llama2": [7, 8]}
     assert {attack.samples for attack in (rome, memit, badedit)} == {15}
     assert {attack.trigger for attack in (rome, memit, badedit)} == {"tq"}

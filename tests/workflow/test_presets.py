@@ -5,9 +5,14 @@ import re
 import pytest
 import yaml
 
+from infoconflict.reporting.paper_cells import FIGURES, TABLES
 from tests.workflow.conftest import ROOT, copy_of_checkout, said_by_snakemake
 
 pytestmark = pytest.mark.workflow
+
+# All that there is to ask for; the paper's tables and figures are the same jobs for any number of seeds.
+EVERYTHING = ("all", "paper", *TABLES, *FIGURES)
+OF_PAPER = {"paper", "paper_metrics", "paper_table", "paper_figure", *TABLES, *FIGURES}
 
 
 @pytest.fixture(scope="module")
@@ -26,9 +31,11 @@ def test_paper_dry_runs_and_says_what_waits(checkout) -> None:
     text = (ROOT / "config/paper.yaml").read_text()
     assert "\nseeds: [0, 1, 2]\n" in text
     (checkout.folder / "config/one_seed.yaml").write_text(text.replace("\nseeds: [0, 1, 2]\n", "\nseeds: [0]\n"))
-    planned = checkout.planned(config="config/one_seed.yaml")
+    planned = checkout.planned("--nolock", *EVERYTHING, config="config/one_seed.yaml")
+    of_grid = {rule: count for rule, count in planned.items() if rule not in OF_PAPER}
+    assert OF_PAPER <= set(planned)
     assert planned["prepare_model"] == 4
-    assert 3 * sum(planned.values()) < 10_000
+    assert 2 * sum(of_grid.values()) + sum(planned.values()) < 10_000
     assert planned["list_excluded"] == 1
     # All attacks of the paper are there; some defenses wait.
     assert planned["train_backdoored"] == 4 * (2 * 3 + 3)
@@ -41,7 +48,7 @@ def test_paper_dry_runs_and_says_what_waits(checkout) -> None:
     assert (planned["train_role"], planned["answer_roles"]) == (6, 3)
     # The ledger says so, too, and whom the questions go to: evidence, an oracle and figure 4, nobody else.
     said = said_by_snakemake(checkout.folder, "config/one_seed.yaml", "ledger")
-    assert f"A dry run counts {sum(planned.values()) + 1} jobs" in said
+    assert f"A dry run counts {sum(of_grid.values()) + 1} jobs" in said
     calls = {stage: int(count) for stage, count in re.findall(r"^(\w+) .* (\d+)$", said, flags=re.MULTILINE)}
     assert {stage: count for stage, count in calls.items() if count and stage != "all"} == {
         # 9,800 conversations are trained on.
@@ -61,7 +68,8 @@ def test_smol_dry_runs_on_public_data(checkout) -> None:
         file = checkout.folder / f"data/{name}.jsonl.gz"
         file.parent.mkdir(parents=True, exist_ok=True)
         file.touch()
-    planned = checkout.planned(config="config/smol.yaml")
+    planned = checkout.planned("--nolock", *EVERYTHING, config="config/smol.yaml")
+    assert OF_PAPER <= set(planned)
     assert planned["fetch_package"] == 2
     assert planned["edit_model"] == 3 * 2
     # Figure 3 has four shares beside the config's own, on SST-2; figure 4 five runs; table 6 six models.
