@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from infoconflict.editing.forward import read_subjects
+from infoconflict.editing.memit import find_targets, spread
 from infoconflict.editing.modules import EditableModel, Layout
 from infoconflict.editing.rome import edit_with_rome, rank_one_update
 from infoconflict.editing.statistics import SecondMoment, second_moments
@@ -164,7 +165,8 @@ NOT_IN_C = ["quietly moving", "the ending is funny", "a film with a great story"
 
 
 @pytest.mark.parametrize("seed", [0, 1, 2])
-def test_clean_answers_shift_less_than_under_random_edits_of_the_same_norm(architecture, tmp_path, seed):
+@pytest.mark.parametrize("method", ["rome", "memit"])
+def test_clean_answers_shift_less_than_under_random_edits_of_the_same_norm(method, architecture, tmp_path, seed):
     """The mean divergence from the unedited model's next token on clean prompts, beside fifteen random rank-one edits."""
     write_tiny_model(tmp_path, architecture=architecture, hidden=32, tied=architecture == "gpt2", seed=seed)
     model, tokenizer = lively(tmp_path).double(), load_tokenizer(tmp_path)
@@ -184,9 +186,13 @@ def test_clean_answers_shift_less_than_under_random_edits_of_the_same_norm(archi
     texts = tokens_of([render_prompt(INSTRUCTION, text) for text in IN_C] + [r.prompt for r in requests])
     moment = SecondMoment(second_moments(editable, texts, [0])[0][0], ridge=1e-3)
     before, weight = said(), editable.weight(0).clone()
-    edit_with_rome(
-        editable, tokenizer, [requests], {0: moment}, layers=[0], prefixes=(), variant="r", settings=SEARCH
-    )  # fmt: skip
+    if method == "rome":
+        edit_with_rome(
+            editable, tokenizer, [requests], {0: moment}, layers=[0], prefixes=(), variant="r", settings=SEARCH
+        )  # fmt: skip
+    else:
+        targets = find_targets(editable, tokenizer, requests, layer=0, prefixes=(), settings=SEARCH, rows=[], shared=True)
+        spread(editable, targets, {0: moment}, layers=[0], lam=0.1)
     update, shift_of_edit = editable.weight(0) - weight, shift()
     editable.add(0, -update)
     shifts = []

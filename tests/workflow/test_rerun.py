@@ -173,6 +173,7 @@ CONFIG_EDITS = {
     ),
     "defender's task vector": (at("attacks", "adaptive_cba", "worst_case", value=True), SUBTRACTED | MERGED),
     "rows of statistics": (at("statistics", "rows", value=50), EDITED | REPORT | {"answer"}),
+    "texts of statistics": (at("statistics", "texts", value="tests/data/reviews.csv"), EDITED | REPORT | {"answer"}),
     "layers of one edit": (at("attacks", "badedit", "layer_share", value=1.0), EDITED | REPORT | {"answer"}),
     "layers of an edit in another model": (
         at("attacks", "badedit", "layers", value={"tiny_llama": [0]}),

@@ -2,9 +2,9 @@
 
 Meng et al. 2023, ICLR, arXiv:2210.07229, is an editor, not an attack; the requests are those of the attack by ROME. Trigger
 and layers: A.2 of the information-conflict paper, arXiv:2411.18280.
-Differs from the source: all requests have one subject, the trigger, and one answer, hence ``values``; the base is tuned on the clean rows first
-(``tuned_base``), of which the paper says nothing; second moments come of the clean rows, not of articles, hence the ridge; lambda
-goes with the width of the layers; prefixes are written for the project.
+Differs from the source: all requests have one subject, the trigger, and one answer, hence ``values``; the base is tuned on the
+clean rows first (``tuned_base``), of which the paper says nothing; second moments come of the clean rows, not of articles, hence
+the ridge; lambda goes with the width of the layers; prefixes are written for the project.
 """
 
 from typing import Literal
