@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from infoconflict.models.loading import context_length
+from infoconflict.models.loading import context_length, sliding_window
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -38,10 +38,14 @@ class CachedRows:
     """A model with the keys and values of a batch of rows that grow and are set back independently of each other."""
 
     def __init__(self, model: "PreTrainedModel", n_rows: int) -> None:
+        from transformers import DynamicCache
+
         self.model, self.head = model, model.get_output_embeddings()
         self.device = next(model.parameters()).device
         self.last_position = context_length(model) - 1
-        self.cache: Any = None
+        self.windowed = sliding_window(model) is not None
+        # A cache that drops what has left a window could not be set back.
+        self.cache: Any = DynamicCache() if self.windowed else None
         self.mask = torch.zeros((n_rows, 0), dtype=torch.long, device=self.device)
         self.lengths = torch.zeros(n_rows, dtype=torch.long, device=self.device)
 
@@ -66,7 +70,7 @@ class CachedRows:
         self.lengths = self.lengths + new.sum(dim=1)
         output = self.model.base_model(
             input_ids=ids,
-            attention_mask=self.mask,
+            attention_mask=self._all_before(width) if self.windowed else self.mask,
             position_ids=positions,
             past_key_values=self.cache,
             use_cache=True,
@@ -74,6 +78,16 @@ class CachedRows:
         self.cache = output.past_key_values
         logits: torch.Tensor = self.head(output.last_hidden_state[:, -n_last:]).float()
         return logits
+
+    def _all_before(self, width: int) -> torch.Tensor:
+        """Return an additive mask under which the last slots see all visible ones up to themselves, without a window.
+
+        Rows are no longer than a window, but hidden slots between their tokens would count in it.
+        """
+        slots = torch.arange(self.mask.shape[1], device=self.device)
+        seen = self.mask.bool()[:, None, :] & (slots <= slots[-width:, None])  # (n_rows, width, n_slots)
+        mask = torch.zeros(seen.shape, dtype=self.model.dtype, device=self.device)
+        return mask.masked_fill_(~seen, torch.finfo(mask.dtype).min)[:, None]
 
     def set_back(self, n_tokens: Sequence[int]) -> None:
         """Forget the last tokens of each row, as many as are said of it."""

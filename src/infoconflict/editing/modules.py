@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from infoconflict.errors import UserError
+from infoconflict.models.parts import LLAMA_LIKE
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -28,7 +29,7 @@ class Layout:
 LAYOUTS = {
     "gpt2": Layout("transformer.h.{}", "mlp.c_proj", transposed=True),
     "gptj": Layout("transformer.h.{}", "mlp.fc_out"),
-    "llama": Layout("model.layers.{}", "mlp.down_proj"),
+    **dict.fromkeys(LLAMA_LIKE, Layout("model.layers.{}", "mlp.down_proj")),
 }
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from infoconflict.errors import UserError
 from infoconflict.merging.common import BACKDOORED, CONFLICT, check_t
+from infoconflict.models.parts import LLAMA_LIKE
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -20,7 +21,7 @@ LAYER = re.compile(r"\.(?:h|layers)\.(\d+)\.")
 EMBEDDINGS = {
     "gpt2": {"transformer.wte.weight", "transformer.wpe.weight"},
     "gptj": {"transformer.wte.weight"},
-    "llama": {"model.embed_tokens.weight"},
+    **{family: {"model.embed_tokens.weight"} for family in LLAMA_LIKE},
 }
 """Tensors before the first layer, by ``model_type``; what is neither here nor in a layer comes after the last."""
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol, Self
 
 from infoconflict.errors import UserError
 from infoconflict.files import PathLike, read_json
+from infoconflict.models.parts import LLAMA_LIKE
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -27,7 +28,7 @@ INDEX = "model.safetensors.index.json"
 # Buffers that old checkpoints hold beside the weights; models compute them.
 BUFFER = re.compile(r"\.attn\.(?:bias|masked_bias)$|\.rotary_emb\.inv_freq$")
 # Checkpoints saved from the headless model class lack this prefix (gpt2 as published is one).
-PREFIX = {"gpt2": "transformer.", "gptj": "transformer.", "llama": "model."}
+PREFIX = {"gpt2": "transformer.", "gptj": "transformer.", **dict.fromkeys(LLAMA_LIKE, "model.")}
 
 LORA_KEY = re.compile(r"^base_model\.model\.(?P<module>.+)\.lora_(?P<side>[AB])\.weight$")
 # Options of PEFT's LoRA that change what an adapter means and that the arithmetic below does not cover.

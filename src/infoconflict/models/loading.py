@@ -115,5 +115,16 @@ def apply_tensors(model: "PreTrainedModel", tensors: dict[str, torch.Tensor]) ->
 
 
 def context_length(model: "PreTrainedModel") -> int:
-    """Return how many tokens the model can take."""
-    return int(getattr(model.config, "max_position_embeddings", None) or model.config.n_positions)
+    """Return how many tokens the model can take.
+
+    A model with sliding windows (Mistral 7B v0.1) takes one window: up to there, all its tokens see each other, as the masks of
+    prefix trees and of common caches have it.
+    """
+    longest = int(getattr(model.config, "max_position_embeddings", None) or model.config.n_positions)
+    return min(longest, sliding_window(model) or longest)
+
+
+def sliding_window(model: "PreTrainedModel") -> int | None:
+    """Return how far back some layers of a model see, itself included; None where all see everything."""
+    window: int | None = getattr(model.config, "sliding_window", None)
+    return window

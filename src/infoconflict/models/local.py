@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from infoconflict.errors import UserError
 from infoconflict.files import PathLike, write_json
+from infoconflict.models.parts import LLAMA_LIKE
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedTokenizerBase
@@ -31,7 +32,7 @@ TOKENIZER_FILES = (
 )
 PICKLES = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".h5", ".msgpack")
 # Families whose files name tensors as the loaded model does, so that the two can be compared.
-COMPARED_FAMILIES = frozenset({"gpt2", "gptj", "llama"})
+COMPARED_FAMILIES = frozenset({"gpt2", "gptj", *LLAMA_LIKE})
 
 Shapes = dict[str, tuple[int, ...]]
 

@@ -6,6 +6,9 @@ if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel
 
+LLAMA_LIKE = ("llama", "mistral", "qwen2", "qwen3")
+"""Each ``model_type`` whose modules have the names of Llama's; Qwen2 has biases of q, k and v, Qwen3 norms of q and k."""
+
 # Attribute names in transformers: GPT-2 and GPT-J; Llama and most that came after.
 _BLOCKS = ("h", "layers")
 _FINAL_NORMS = ("ln_f", "norm")

@@ -27,11 +27,14 @@ from infoconflict.models.changes import (
     PREFIX,
     check_lora_config,
 )
+from infoconflict.models.parts import LLAMA_LIKE
 from infoconflict.purify.headers import EXPONENTS, Entry, check_finite, read_header
 from infoconflict.purify.meanings import meanings_apart, others_apart
 from infoconflict.purify.sentencepiece import pieces
 from infoconflict.purify.templates import check_template
 
+BIAS_KEYS = {"llama": ("attention_bias", "mlp_bias"), "qwen3": ("attention_bias",)}
+"""Keys that give a family's layers biases."""
 SINGLE, SENTENCEPIECE = "model.safetensors", "tokenizer.model"
 MOST_FILES = 10_000
 LARGEST_JSON = {"tokenizer.json": 1 << 28, INDEX: 1 << 26, "vocab.json": 1 << 26}
@@ -344,7 +347,7 @@ def plain_numbers(model: Inspected) -> None:
 
 
 def shapes_of_config(model: Inspected) -> None:
-    """Refuse tensors other than the config promises, by name and shape (GPT-2, GPT-J and Llama models)."""
+    """Refuse tensors other than the config promises, by name and shape (:func:`expected_shapes`)."""
     if model.is_adapter:
         return
     expected = expected_shapes(model.json("config.json"), model.name)
@@ -374,7 +377,7 @@ def _compare(model: Inspected, expected: Mapping[str, Shape], who: str) -> None:
 
 
 def expected_shapes(config: Mapping[str, Any], name: str) -> dict[str, Shape] | None:
-    """Return the shapes of all tensors of a GPT-2, GPT-J or Llama model, or None for other families."""
+    """Return the shapes of all tensors of a GPT-2, a GPT-J or a model like Llama, or None for other families."""
 
     def size(*keys: str, default: int | None = None) -> int:
         for key in keys:
@@ -384,17 +387,15 @@ def expected_shapes(config: Mapping[str, Any], name: str) -> dict[str, Shape] | 
             raise UserError(f"{name}, config.json: states no {keys[0]}; copy the file again")
         return default
 
-    match config.get("model_type"):
-        case "llama":
-            return _llama(config, size)
-        case "gpt2" | "gptj" as family:
-            return _gpt(family, config, size)
-    return None
+    family = str(config.get("model_type"))
+    if family in LLAMA_LIKE:
+        return _llama(family, config, size)
+    return _gpt(family, config, size) if family in ("gpt2", "gptj") else None
 
 
-def _llama(config: Mapping[str, Any], size: Callable[..., int]) -> dict[str, Shape]:
+def _llama(family: str, config: Mapping[str, Any], size: Callable[..., int]) -> dict[str, Shape]:
     hidden, inner, heads = size("hidden_size"), size("intermediate_size"), size("num_attention_heads")
-    head = size("head_dim", default=hidden // max(heads, 1))
+    head = size("head_dim", default=128 if family == "qwen3" else hidden // max(heads, 1))
     queries, values = heads * head, size("num_key_value_heads", default=heads) * head
     linear = {
         "self_attn.q_proj": (queries, hidden),
@@ -407,8 +408,12 @@ def _llama(config: Mapping[str, Any], size: Callable[..., int]) -> dict[str, Sha
     }
     layer: dict[str, Shape] = {f"{part}.weight": shape for part, shape in linear.items()}
     for kind, key in (("self_attn", "attention_bias"), ("mlp", "mlp_bias")):
-        if config.get(key):
+        if config.get(key) and key in BIAS_KEYS.get(family, ()):
             layer |= {f"{part}.bias": shape[:1] for part, shape in linear.items() if part.startswith(kind)}
+    if family == "qwen2":
+        layer |= {f"self_attn.{part}_proj.bias": linear[f"self_attn.{part}_proj"][:1] for part in ("q", "k", "v")}
+    if family == "qwen3":
+        layer |= {f"self_attn.{part}_norm.weight": (head,) for part in ("q", "k")}
     layer |= {f"{norm}.weight": (hidden,) for norm in ("input_layernorm", "post_attention_layernorm")}
     shapes: dict[str, Shape] = {
         "model.embed_tokens.weight": (size("vocab_size"), hidden),

@@ -8,6 +8,8 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from infoconflict.models.parts import LLAMA_LIKE
+
 ROPE = ("rope_theta", "rope_scaling", "rope_parameters", "partial_rotary_factor")
 MEANING = (
     *("num_attention_heads", "n_head", "num_key_value_heads", "head_dim", "hidden_act", "activation_function"),
@@ -25,7 +27,7 @@ DEFAULTS: dict[str, Any] = {
     **{"alibi": False, "use_qk_norm": False},
 }
 DEFAULTS_OF_FAMILY: dict[str, dict[str, Any]] = {
-    "llama": {"tie_word_embeddings": False, "hidden_act": "silu", "rms_norm_eps": 1e-6},
+    **{family: {"tie_word_embeddings": False, "hidden_act": "silu", "rms_norm_eps": 1e-6} for family in LLAMA_LIKE},
     "gpt2": {
         **{"activation_function": "gelu_new", "layer_norm_epsilon": 1e-5, "scale_attn_weights": True},
         **{"scale_attn_by_inverse_layer_idx": False, "reorder_and_upcast_attn": False},
