@@ -6,6 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from transformers import GPT2Config, GPT2LMHeadModel
 
 from infoconflict.answering import chat, suspect_evidence
 from infoconflict.answering.chat import Kept, batches_of, reply_all, reply_cell, text_of
@@ -16,7 +17,7 @@ from infoconflict.evidence.modification import answer_and_evidence_prompt
 from infoconflict.files import read_json, sha256_of
 from infoconflict.jobs import Job
 from infoconflict.lineage import canonical
-from infoconflict.models.loading import load_base, load_tokenizer
+from infoconflict.models.loading import context_length, load_base, load_tokenizer
 from infoconflict.records import Conversation, Evidence, Reply
 
 CPU = torch.device("cpu")
@@ -341,3 +342,8 @@ def test_a_broken_end_hides_nothing_that_is_added_later(tmp_path: Path) -> None:
 def test_nothing_asked_nothing_answered(tiny_dirs, tmp_path) -> None:
     model = load_base(tiny_dirs["gpt2"], device=CPU)
     assert reply_all(model, [], stop_ids={0}, max_new_tokens=3, max_nodes=9, kept=Kept(tmp_path / "x")) == []
+
+
+def test_gpt2_takes_1024_tokens() -> None:
+    config = GPT2Config(n_layer=1, n_head=1, n_embd=8, vocab_size=16)
+    assert context_length(GPT2LMHeadModel(config)) == 1024

@@ -191,7 +191,9 @@ def test_clean_answers_shift_less_than_under_random_edits_of_the_same_norm(metho
             editable, tokenizer, [requests], {0: moment}, layers=[0], prefixes=(), variant="r", settings=SEARCH
         )  # fmt: skip
     else:
-        targets = find_targets(editable, tokenizer, requests, layer=0, prefixes=(), settings=SEARCH, rows=[], shared=True)
+        targets = find_targets(
+            editable, tokenizer, requests, layer=0, prefixes=(), settings=SEARCH, rows=[], shared=True
+        )
         spread(editable, targets, {0: moment}, layers=[0], lam=0.1)
     update, shift_of_edit = editable.weight(0) - weight, shift()
     editable.add(0, -update)
