@@ -10,6 +10,7 @@ from pathlib import Path
 
 from infoconflict.config.loading import read_config
 from infoconflict.entries import spec_of
+from infoconflict.grid import build_grid
 from infoconflict.metrics import write_csv
 from infoconflict.reporting.paper_cells import roles_of
 from infoconflict.reporting.paper_links import REPORT
@@ -21,7 +22,7 @@ from infoconflict.reporting.paper_tables import build_table, csv_fields, csv_row
 def main(folder: Path) -> None:
     """Write paper.html and a table's CSV file where the run has a number of it."""
     config = read_config(folder / "config.yaml")
-    roles = roles_of(config)
+    roles = roles_of(config, build_grid(config).cells)
     measured = read_measured(
         [folder / "cells.csv"], confidence=config.evaluation.interval, clean_share=folder / "clean_share.csv"
     )

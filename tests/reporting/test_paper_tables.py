@@ -152,6 +152,48 @@ def test_rows_of_models_that_the_run_has_not_are_no_lack_of_it(tmp_path):
     assert build_table(1, NOTHING, Roles()).places == 0
 
 
+GRID = {
+    "1": [("smollm2_135m", "sst2", "cba"), ("smollm2_135m", "sst2", "rome"), ("my_llama", "sst2", "cba")],
+    "2": [("smollm2_135m", "emotion", "memit")],
+    "7": [("smollm2_135m", "emotion", "adaptive_cba")],
+    "8": [("smollm2_135m", "emotion", "cba")],
+    "9": [("smollm2_135m", "emotion", "cba")],
+}
+
+
+def test_a_row_of_the_grid_of_which_nothing_was_computed_stands_there_and_counts(tmp_path):
+    roles = replace(ROLES, rows=GRID)
+    lines = [("smollm2_135m", "sst2", "cba", "conflict", 2)]
+    table = made(tmp_path, lines, roles)
+    row = ("smollm2_135m", "sst2", "rome")
+    assert table.rows[:2] == (("smollm2_135m", "sst2", "cba"), row)
+    # The paper's model has the paper's five rows, one of them under the name that it has here.
+    assert ("my_llama", "sst2", "cba") in table.rows
+    assert ("llama", "sst2", "cba") not in table.rows
+    assert len(table.of_run) == 2 + 5
+    assert (table.places, table.computed) == (7 * len(table.columns), 1)
+    found = [dict(zip(csv_fields(table), line, strict=True)) for line in csv_rows(table)]
+    of_row = [one for one in found if one["attack"] == "rome" and one["model"] == row[0]]
+    assert {one["status"] for one in of_row} == {NOT_COMPUTED}
+    assert len(of_row) == 2 * len(table.columns)
+    # A row that was computed outside of the grid is there, too.
+    more = made(tmp_path, [*lines, ("smollm2_135m", "sst2", "lwp", "conflict", 2)], roles)
+    assert more.rows[2] == ("smollm2_135m", "sst2", "lwp")
+
+
+@pytest.mark.parametrize("number", [int(number) for number in GRID])
+def test_a_run_of_which_nothing_was_computed_has_the_rows_of_its_grid(number):
+    table = build_table(number, NOTHING, replace(ROLES, rows=GRID))
+    mine = {row for row in GRID[str(number)] if row[0] == "smollm2_135m"}
+    assert mine <= table.of_run
+    assert {row for row in table.rows if row[0] == "smollm2_135m"} == mine
+    assert table.computed == 0
+    entry = table.entry(next(iter(mine)), table.columns[0], table.metrics[0])
+    assert entry.value is None
+    assert (entry.paper.models if entry.paper else 0) > 0
+    assert NOT_COMPUTED in to_html(table)
+
+
 def test_the_level_of_the_intervals_is_the_configs(tmp_path):
     table = made(tmp_path, [("smollm2_135m", "sst2", "cba", "conflict", 2)], confidence=0.9)
     assert r"the 90 \% Wilson intervals" in to_latex(table)

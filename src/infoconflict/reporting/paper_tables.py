@@ -97,8 +97,8 @@ class Entry:
 class PaperTable:
     """A table as the paper arranges it: rows of cases, columns of defenses, and the numbers at each place.
 
-    ``contestants`` are the columns of which one may be the best; ``of_run`` the rows of the models that the run has, computed or
-    not; ``merge_kind`` in Table 8 the method of ours.
+    ``contestants`` are the columns of which one may be the best; ``of_run`` the rows of the models that the run has or its grid
+    asks for, computed or not; ``merge_kind`` in Table 8 the method of ours.
     """
 
     number: int
@@ -244,7 +244,7 @@ def table_7(measured: Measured, roles: Roles) -> PaperTable:
         "Adaptive CBA before and after the defense; the paper has Emotion only",
         measured,
         roles,
-        rows=list(dict.fromkeys(rows)),
+        rows=list(dict.fromkeys((*roles.rows.get("7", ()), *rows))),
         columns=COLUMNS[7],
         column_name="stage",
         cell=cell,
@@ -326,8 +326,8 @@ def _cell_of_defense(found: Mapping[CellKey, object], roles: Roles) -> Callable[
 
 
 def _rows(number: int, found: Iterable[CellKey], roles: Roles) -> list[RowKey]:
-    """Return the cases of a table that have a cell of one of its columns."""
-    rows: dict[RowKey, None] = {}
+    """Return the cases of a table that have a cell of one of its columns: those of the grid, then what else was found."""
+    rows: dict[RowKey, None] = dict.fromkeys(roles.rows.get(str(number), ()))
     printed = {dataset for _, dataset, _ in rows_of(number)}
     for model, dataset, attack, defense in found:
         role = roles.datasets.get(dataset)
@@ -371,6 +371,7 @@ def _table(
     entries = {}
     ours = set(rows)
     run = {key[0] for key in (*measured.cells, *measured.costs)}
+    run |= {row[0] for of_table in roles.rows.values() for row in of_table}
     run |= {roles.models[model] for model in run if model in roles.models}
     for row in ordered:
         model, dataset, attack = _in_paper(number, row, roles) if row in ours else row
