@@ -304,7 +304,7 @@ def test_one_seed_has_counts(tmp_path):
         figures={},
     )
     text = (tmp_path / "page.html").read_text()
-    assert ">2 of 200</a></td>" in text
+    assert ">2 of 200, 1 seed</a></td>" in text
     assert "over 3 seeds" not in text
     assert "section 4.2" in text
     # GPT2-XL's rows: 5 of Table 1, 5, 3, 10, 3, 1 of Table 7, 6 of Table 9; with the further column.

@@ -279,13 +279,13 @@ def _ours(entry: Entry) -> str:
 
 
 def _from(entry: Entry) -> str:
-    """Say what our number comes from: counts of one seed, mean and spread of several."""
+    """Say what our number comes from: counts of one seed, mean and spread of several, and how many seeds."""
     ours = entry.ours
     if ours is None:
         return "" if entry.cost is None else _seeds(entry.cost.n_seeds)
     if ours.n_seeds > 1 and ours.mean is not None and ours.sd is not None:
         return f"{100 * ours.mean:.1f} ± {100 * ours.sd:.1f} over {ours.n_seeds} seeds"
-    return f"{ours.rate.hits} of {ours.rate.total}"
+    return f"{ours.rate.hits} of {ours.rate.total}, {ours.n_seeds} seed{'' if ours.n_seeds == 1 else 's'}"
 
 
 def _seeds(count: int) -> str:
