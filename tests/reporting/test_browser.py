@@ -275,8 +275,9 @@ def test_links_of_the_paper_page_hold(paper_page, paper_of_run, report):
     outside = set(
         paper_page.run("[...document.querySelectorAll('a:not([href^=\"#\"])')].map((a) => a.getAttribute('href'))")
     )
-    assert all(link.startswith(f"{REPORT}#") for link in outside)
-    anchors = {link.partition("#")[2] for link in outside}
+    tables = {f"table_{number}.html" for number in range(1, 10)}
+    assert {link.partition("#")[0] for link in outside} == {REPORT, *tables}
+    anchors = {link.partition("#")[2] for link in outside} - {""}
     assert {name for name in anchors if name.startswith("cell-")} == {
         f"cell-smollm2_135m/film_reviews/cba/{defense}" for defense in ("none", "internal", "external", "conflict")
     }

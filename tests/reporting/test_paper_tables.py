@@ -286,7 +286,7 @@ def test_all_three_forms_hold_every_place(number, tables, tmp_path):
         one.value is not None for one in table.entries.values()
     )
     text = paths["html"].read_text()
-    reader = check_html(text, whole_page=True, beside=REPORT)
+    reader = check_html(text, whole_page=True, beside=[REPORT])
     assert text.startswith("<!doctype html>")
     assert "<style>" in text
     touched = {f"inconsistency-{note}" for one in table.entries.values() for note in one.notes}
