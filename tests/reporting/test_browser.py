@@ -1,7 +1,6 @@
 """The pages in a real browser, from a file: they open without an error, sort, lead to sources, fit a phone, print whole."""
 
 import itertools
-import os
 import re
 
 import pytest
@@ -16,14 +15,10 @@ from infoconflict.reporting.paper_measures import read_measured
 from infoconflict.reporting.paper_page import write_paper_page
 from infoconflict.reporting.paper_tables import build_table
 from infoconflict.reporting.tables import write_tables
-from tests.reporting.browser import PROGRAMS, browser, program
+from tests.reporting.browser import browser, needs_browser
 from tests.reporting.paper_made_up import ROLES, make_paper_run
 
-# Under CI a browser that is not there is a failure, elsewhere a reason to skip.
-pytestmark = pytest.mark.skipif(
-    program() is None and not os.environ.get("CI"),
-    reason=f"none of {', '.join(PROGRAMS)} is installed; on Debian: apt-get install chromium",
-)
+pytestmark = needs_browser
 PHONE = 360
 
 
