@@ -297,6 +297,14 @@ def test_all_three_forms_hold_every_place(number, tables, tmp_path):
     check_latex(paths["tex"].read_text(), n_rows, 4 + len(table.columns))
 
 
+def test_tables_longer_than_a_page_do_not_float(tables):
+    long = {number for number, table in tables.items() if r"\begin{longtable}" in to_latex(table)}
+    # The made-up run has three models; Table 6 has three rows, Table 7 five.
+    assert {4, 9} <= long
+    assert long.isdisjoint({6, 7})
+    assert all(to_latex(tables[number]).count(r"\endhead") == 1 for number in long)
+
+
 def check_latex(text, n_rows, n_columns):
     """Braces and environments close in order, every line of the table has as many cells as columns."""
     bare = re.sub(r"(?<!\\)%.*", "", text)
@@ -312,9 +320,19 @@ def check_latex(text, n_rows, n_columns):
         else:
             assert opened.pop() == name
     assert not opened
-    columns = re.search(r"\\begin\{tabular\}\{(\w+)\}", text)[1]
-    lines = [line for line in text.splitlines() if line.endswith(r"\\")]
+    kind, columns = re.search(r"\\begin\{(tabular|longtable)\}\{(\w+)\}", text).groups()
+    lines = [line for line in text.splitlines() if line.endswith(r"\\") and not line.startswith(r"\caption")]
     assert len(columns) == n_columns
-    assert len(lines) == n_rows + 1
+    # What is longer than a page does not float, and has its head twice: for the first page, and for the others.
+    assert kind == ("longtable" if n_rows > 45 else "tabular")
+    assert (r"\begin{table*}" in text) == (kind == "tabular")
+    assert len(lines) == n_rows + (2 if kind == "longtable" else 1)
+    if kind == "longtable":
+        first, other, rest = re.split(r"\\endfirsthead|\\endhead", text)
+        assert lines[0] in first
+        assert lines[0] in other
+        assert first.count(r"\caption{") == text.count(r"\caption{") == text.count(r"\label{") == 1
+        assert r"\bottomrule" in rest.partition(r"\endfoot")[0]
+        assert not rest.partition(r"\endfoot")[2].lstrip().startswith((r"\midrule", r"\addlinespace"))
     assert {len(re.findall(r"(?<!\\)&", line)) for line in lines} == {n_columns - 1}
     assert not re.search(r"(?<!\\)[_#]", re.sub(r"\\label\{[^}]*\}", "", bare))
