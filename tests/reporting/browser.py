@@ -12,6 +12,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 PROGRAMS = ("chromium", "chromium-browser", "google-chrome", "chrome")
 FLAGS = (
     *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--hide-scrollbars"),
@@ -24,6 +26,13 @@ PATIENCE_S = 90
 def program() -> str | None:
     """Return the path of a Chromium, if one is installed."""
     return next((found for name in PROGRAMS if (found := shutil.which(name))), None)
+
+
+# Under CI a browser that is not there is a failure, elsewhere a reason to skip.
+needs_browser = pytest.mark.skipif(
+    program() is None and not os.environ.get("CI"),
+    reason=f"none of {', '.join(PROGRAMS)} is installed; on Debian: apt-get install chromium",
+)
 
 
 class Page:

@@ -1,5 +1,6 @@
 """Which cells stand in which of the paper's tables, and under which names."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -115,16 +116,50 @@ def test_the_papers_preset_is_recognised_by_name():
     assert Roles.from_spec(roles.as_spec()) == roles
 
 
+def test_the_rows_of_the_grid_are_known_by_table():
+    config = read_config(CONFIG / "paper.yaml")
+    cells = build_grid(config).cells
+    roles = roles_of(config, cells)
+    assert roles_of(config).rows == {}
+    assert Roles.from_spec(json.loads(json.dumps(roles.as_spec()))) == roles
+    # Table 6 has models of its own.
+    assert [*roles.rows] == ["1", "2", "3", "4", "5", "7", "8", "9"]
+    for number in (1, 2, 3, 4, 5, 8):
+        of_table = cells_of(f"table_{number}", cells, roles)
+        assert list(roles.rows[str(number)]) == list(dict.fromkeys((c.model, c.dataset, c.attack) for c in of_table))
+    assert {roles.attacks[attack] for _, _, attack in roles.rows["7"]} == {"adaptive_cba"}
+    assert {row[1] for row in roles.rows["9"]} == {"emotion", "chat_backdoor"}
+
+
+def test_a_row_that_is_skipped_as_a_whole_is_no_row():
+    config = config_with(
+        {"none": {"method": "none"}, "wanda": {"method": "wanda"}},
+        attacks=["cba", "badedit", "rome"],
+        skip=[
+            {"attack": "badedit", "reason": "not here"},
+            {"attack": "rome", "defense": "wanda", "reason": "not with this defense"},
+        ],
+        datasets={"reviews": "emotion"},
+    )
+    rows = roles_of(config, build_grid(config).cells).rows
+    cba, rome = (("tiny_gpt2", "reviews", attack) for attack in ("cba", "rome"))
+    assert rows["2"] == (cba, rome)
+    # Hours of the undefended model alone are no row.
+    assert rows["9"] == (cba,)
+    assert "7" not in rows
+
+
 def test_generated_models_are_no_models_of_the_paper():
     roles = roles_of(read_config(CONFIG / "tiny.yaml"))
     assert roles.models == {}
     assert roles.datasets == {"reviews": "sst2", "chats": "chat"}
 
 
-def config_with(defenses, **paper):
+def config_with(defenses, attacks=("cba",), skip=(), **paper):
     raw = read_yaml(CONFIG / "tiny.yaml")
     raw["defenses"] = defenses
-    raw["grid"] = {"models": ["tiny_gpt2"], "datasets": ["reviews"], "attacks": ["cba"], "defenses": [*defenses]}
+    raw["grid"] = {"models": ["tiny_gpt2"], "datasets": ["reviews"], "attacks": [*attacks], "defenses": [*defenses]}
+    raw["grid"]["skip"] = [*skip]
     raw["paper"] = paper
     for section in ("clean_share_curve", "role_swap", "direct"):
         raw.pop(section, None)

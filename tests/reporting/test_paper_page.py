@@ -13,7 +13,7 @@ from infoconflict.reporting.page_words import cell_anchor
 from infoconflict.reporting.paper_cells import Roles
 from infoconflict.reporting.paper_claims import claims_of
 from infoconflict.reporting.paper_figures import direct_accuracy, share_curves, write_paper_figure
-from infoconflict.reporting.paper_links import REPORT
+from infoconflict.reporting.paper_links import REPORT, standing_alone
 from infoconflict.reporting.paper_measures import COST_COLUMNS, Measured, read_measured
 from infoconflict.reporting.paper_page import write_paper_page
 from infoconflict.reporting.paper_tables import build_table
@@ -31,6 +31,8 @@ CONFIG = {
     "evaluation": {"judge": {"kind": "exact"}, "payload_judge": {"kind": "pattern"}},
 }
 EMPTY = Measured(cells={}, costs={})
+# The pages that the page leads to.
+BESIDE = (REPORT, *(f"table_{number}.html" for number in range(1, 10)))
 
 
 @pytest.fixture(scope="module")
@@ -215,7 +217,7 @@ def test_reasons_stand_below_their_claims(tmp_path):
     config = {"name": "x", "paper": {"reasons": {"accuracy_above_sst2": "The model is small."}}}
     write_paper_page(tmp_path / "page.html", measured=measured, roles=ROLES, config=config, figures={})
     text = (tmp_path / "page.html").read_text()
-    check_html(text, whole_page=True, beside=REPORT)
+    check_html(text, whole_page=True, beside=BESIDE)
     assert text.count("Why: The model is small.") == 1
     assert text.index("or more on SST-2") < text.index("Why: ") < text.index("or more on Emotion")
 
@@ -277,7 +279,7 @@ def test_the_page_is_one_whole_file_that_opens_with_the_claims(measured, figures
     pictures = {name: figures / f"{name}.png" for name in ("figure_3", "figure_4")}
     write_paper_page(page, measured=measured, roles=ROLES, config=CONFIG, figures=pictures)
     text = page.read_text()
-    reader = check_html(text, whole_page=True, beside=REPORT)
+    reader = check_html(text, whole_page=True, beside=BESIDE)
     assert text.index("table-claims") < text.index("paper-table-1")
     assert [name for name in reader.ids if name.startswith("paper-table-")] == [
         f"paper-table-{n}" for n in range(1, 10)
@@ -304,7 +306,7 @@ def test_one_seed_has_counts(tmp_path):
         figures={},
     )
     text = (tmp_path / "page.html").read_text()
-    assert ">2 of 200</a></td>" in text
+    assert ">2 of 200, 1 seed</a></td>" in text
     assert "over 3 seeds" not in text
     assert "section 4.2" in text
     # GPT2-XL's rows: 5 of Table 1, 5, 3, 10, 3, 1 of Table 7, 6 of Table 9; with the further column.
@@ -324,7 +326,7 @@ def test_a_page_without_a_run_holds_the_papers_numbers_alone(tmp_path):
     page = tmp_path / "index.html"
     write_paper_page(page, measured=EMPTY, roles=Roles(), config={"name": "none"}, figures={})
     text = page.read_text()
-    check_html(text, whole_page=True)
+    check_html(text, whole_page=True, beside=BESIDE)
     assert re.search(r"Of 19 claims of the paper, 0 can be told", text)
     assert "Figure 3: not computed" in text
     assert "paper 1.3" in text
@@ -347,6 +349,23 @@ def test_numbers_and_names_lead_into_the_report(tmp_path):
     assert "method-attacks-memit" not in text
     # A number that is printed only leads nowhere.
     assert f"{REPORT}#cell-gpt2_xl/sst2/rome" not in text
+
+
+def test_the_page_leads_to_the_report_and_to_each_table_alone_or_nowhere(tmp_path):
+    page = tmp_path / "page.html"
+    measured = run_of(tmp_path, {"none": (190, 180), "conflict": (2, 180)})
+    write_paper_page(page, measured=measured, roles=ROLES, config=CONFIG, figures={})
+    links = check_html(page.read_text(), whole_page=True, beside=BESIDE).links
+    assert {link: links.count(link) for link in BESIDE} == dict.fromkeys(BESIDE, 1)
+    alone = standing_alone(page.read_text())
+    left = check_html(alone, whole_page=True).links
+    assert left == [link for link in links if link.startswith("#")]
+    # Numbers and names stay, lines of links do not.
+    assert ">2 of 200, 1 seed</td>" in alone
+    assert "Table 1 alone" in page.read_text()
+    assert "Table 1 alone" not in alone
+    assert "The report of this run" not in alone
+    assert standing_alone(alone) == alone
 
 
 def figure_3_caption(tmp_path, rows):

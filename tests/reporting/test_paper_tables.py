@@ -152,6 +152,48 @@ def test_rows_of_models_that_the_run_has_not_are_no_lack_of_it(tmp_path):
     assert build_table(1, NOTHING, Roles()).places == 0
 
 
+GRID = {
+    "1": [("smollm2_135m", "sst2", "cba"), ("smollm2_135m", "sst2", "rome"), ("my_llama", "sst2", "cba")],
+    "2": [("smollm2_135m", "emotion", "memit")],
+    "7": [("smollm2_135m", "emotion", "adaptive_cba")],
+    "8": [("smollm2_135m", "emotion", "cba")],
+    "9": [("smollm2_135m", "emotion", "cba")],
+}
+
+
+def test_a_row_of_the_grid_of_which_nothing_was_computed_stands_there_and_counts(tmp_path):
+    roles = replace(ROLES, rows=GRID)
+    lines = [("smollm2_135m", "sst2", "cba", "conflict", 2)]
+    table = made(tmp_path, lines, roles)
+    row = ("smollm2_135m", "sst2", "rome")
+    assert table.rows[:2] == (("smollm2_135m", "sst2", "cba"), row)
+    # The paper's model has the paper's five rows, one of them under the name that it has here.
+    assert ("my_llama", "sst2", "cba") in table.rows
+    assert ("llama", "sst2", "cba") not in table.rows
+    assert len(table.of_run) == 2 + 5
+    assert (table.places, table.computed) == (7 * len(table.columns), 1)
+    found = [dict(zip(csv_fields(table), line, strict=True)) for line in csv_rows(table)]
+    of_row = [one for one in found if one["attack"] == "rome" and one["model"] == row[0]]
+    assert {one["status"] for one in of_row} == {NOT_COMPUTED}
+    assert len(of_row) == 2 * len(table.columns)
+    # A row that was computed outside of the grid is there, too.
+    more = made(tmp_path, [*lines, ("smollm2_135m", "sst2", "lwp", "conflict", 2)], roles)
+    assert more.rows[2] == ("smollm2_135m", "sst2", "lwp")
+
+
+@pytest.mark.parametrize("number", [int(number) for number in GRID])
+def test_a_run_of_which_nothing_was_computed_has_the_rows_of_its_grid(number):
+    table = build_table(number, NOTHING, replace(ROLES, rows=GRID))
+    mine = {row for row in GRID[str(number)] if row[0] == "smollm2_135m"}
+    assert mine <= table.of_run
+    assert {row for row in table.rows if row[0] == "smollm2_135m"} == mine
+    assert table.computed == 0
+    entry = table.entry(next(iter(mine)), table.columns[0], table.metrics[0])
+    assert entry.value is None
+    assert (entry.paper.models if entry.paper else 0) > 0
+    assert NOT_COMPUTED in to_html(table)
+
+
 def test_the_level_of_the_intervals_is_the_configs(tmp_path):
     table = made(tmp_path, [("smollm2_135m", "sst2", "cba", "conflict", 2)], confidence=0.9)
     assert r"the 90 \% Wilson intervals" in to_latex(table)
@@ -244,7 +286,7 @@ def test_all_three_forms_hold_every_place(number, tables, tmp_path):
         one.value is not None for one in table.entries.values()
     )
     text = paths["html"].read_text()
-    reader = check_html(text, whole_page=True, beside=REPORT)
+    reader = check_html(text, whole_page=True, beside=[REPORT])
     assert text.startswith("<!doctype html>")
     assert "<style>" in text
     touched = {f"inconsistency-{note}" for one in table.entries.values() for note in one.notes}
@@ -253,6 +295,14 @@ def test_all_three_forms_hold_every_place(number, tables, tmp_path):
     cost_lines = 2 * len({row for (row, _, _), entry in table.entries.items() if entry.cost is not None})
     n_rows = len(table.rows) * len(table.metrics) + cost_lines
     check_latex(paths["tex"].read_text(), n_rows, 4 + len(table.columns))
+
+
+def test_tables_longer_than_a_page_do_not_float(tables):
+    long = {number for number, table in tables.items() if r"\begin{longtable}" in to_latex(table)}
+    # The made-up run has three models; Table 6 has three rows, Table 7 five.
+    assert {4, 9} <= long
+    assert long.isdisjoint({6, 7})
+    assert all(to_latex(tables[number]).count(r"\endhead") == 1 for number in long)
 
 
 def check_latex(text, n_rows, n_columns):
@@ -270,9 +320,19 @@ def check_latex(text, n_rows, n_columns):
         else:
             assert opened.pop() == name
     assert not opened
-    columns = re.search(r"\\begin\{tabular\}\{(\w+)\}", text)[1]
-    lines = [line for line in text.splitlines() if line.endswith(r"\\")]
+    kind, columns = re.search(r"\\begin\{(tabular|longtable)\}\{(\w+)\}", text).groups()
+    lines = [line for line in text.splitlines() if line.endswith(r"\\") and not line.startswith(r"\caption")]
     assert len(columns) == n_columns
-    assert len(lines) == n_rows + 1
+    # What is longer than a page does not float, and has its head twice: for the first page, and for the others.
+    assert kind == ("longtable" if n_rows > 45 else "tabular")
+    assert (r"\begin{table*}" in text) == (kind == "tabular")
+    assert len(lines) == n_rows + (2 if kind == "longtable" else 1)
+    if kind == "longtable":
+        first, other, rest = re.split(r"\\endfirsthead|\\endhead", text)
+        assert lines[0] in first
+        assert lines[0] in other
+        assert first.count(r"\caption{") == text.count(r"\caption{") == text.count(r"\label{") == 1
+        assert r"\bottomrule" in rest.partition(r"\endfoot")[0]
+        assert not rest.partition(r"\endfoot")[2].lstrip().startswith((r"\midrule", r"\addlinespace"))
     assert {len(re.findall(r"(?<!\\)&", line)) for line in lines} == {n_columns - 1}
     assert not re.search(r"(?<!\\)[_#]", re.sub(r"\\label\{[^}]*\}", "", bare))

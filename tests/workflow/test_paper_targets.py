@@ -116,6 +116,8 @@ def test_a_finished_run_fills_the_tables_and_leads_into_its_report(finished: Che
     report = (results / "report/index.html").read_text()
     data = json.loads(re.search(r'id="provenance-data">(.*?)</script>', report)[1])
     anchors = {f"cell-{name}" for name in data["names"]} | set(re.findall(r' id="(method-[\w-]+)"', report))
+    assert set(re.findall(r'href="(table_[^"]*)"', page)) == {f"{table}.html" for table in TABLES}
+    assert all((results / f"paper/{table}.html").exists() for table in TABLES)
     for table in (results / "paper/table_1.html").read_text(), page:
         links = set(re.findall(rf'href="{re.escape(REPORT)}#([^"]+)"', table))
         assert links

@@ -3,7 +3,7 @@
 from infoconflict.reporting import paper_cells
 from infoconflict.reporting.published import FILES as PRINTED
 
-PAPER_ROLES = paper_cells.roles_of(CONFIG)
+PAPER_ROLES = paper_cells.roles_of(CONFIG, CELLS)
 PAPER_TARGETS = [*paper_cells.TABLES, *paper_cells.FIGURES]
 # The page holds defenses beside the paper's against the clean-tuned model.
 PAPER_GOAL = [paper_cells.GOAL] if PAPER_ROLES.further else []

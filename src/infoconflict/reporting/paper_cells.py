@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Container, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from infoconflict.reporting.names import CLEAN_TUNED
@@ -60,8 +60,9 @@ class Roles:
     """The paper's names by our ids; what is not in the paper is not here. ``further`` are defenses beside the paper's.
 
     ``stand_ins`` are further ids of the method of a column, the first first; each stands in the rows where those before it have
-    no cell. ``merges`` are the defenses of Table 8 by merge method, all of them of method ``merge_kind``. All of it is plain
-    JSON, so that a rule's params can hold it.
+    no cell. ``merges`` are the defenses of Table 8 by merge method, all of them of method ``merge_kind``. ``rows`` are the cases
+    of the grid that have a place in a table, by its number, computed or not. All of it is plain JSON, so that a rule's params
+    can hold it.
     """
 
     models: Mapping[str, str] = field(default_factory=dict)
@@ -72,6 +73,7 @@ class Roles:
     merges: Mapping[str, str] = field(default_factory=dict)
     merge_kind: str = ""
     further: tuple[str, ...] = ()
+    rows: Mapping[str, Sequence[tuple[str, str, str]]] = field(default_factory=dict)
 
     def ids_of(self, column: str) -> tuple[str, ...]:
         """Return the ids that may stand in a column of defenses, in order of preference."""
@@ -97,11 +99,15 @@ class Roles:
     def from_spec(cls, spec: Mapping[str, Any]) -> "Roles":
         """Return the roles of :meth:`as_spec`."""
         stand_ins = {column: tuple(names) for column, names in spec["stand_ins"].items()}
-        return cls(**{**spec, "stand_ins": stand_ins, "further": tuple(spec["further"])})
+        rows = {table: tuple((row[0], row[1], row[2]) for row in cases) for table, cases in spec["rows"].items()}
+        return cls(**{**spec, "stand_ins": stand_ins, "further": tuple(spec["further"]), "rows": rows})
 
 
-def roles_of(config: "Config") -> Roles:
-    """Return the paper's names for the ids of a config: by its section ``paper``, by method, and by the names of models."""
+def roles_of(config: "Config", cells: Iterable["Cell"] = ()) -> Roles:
+    """Return the paper's names for the ids of a config: by its section ``paper``, by method, and by the names of models.
+
+    ``cells`` are those of its grid; a table then has a row for each case of them, whether it is computed or not.
+    """
     named = config.paper
     models = {
         name: found
@@ -138,7 +144,7 @@ def roles_of(config: "Config") -> Roles:
             if alike:
                 stand_ins[method] = alike
     merge_kind, merges = _merges_of(config, methods, further)
-    return Roles(
+    roles = Roles(
         models=models,
         datasets=datasets,
         attacks=attacks,
@@ -148,6 +154,25 @@ def roles_of(config: "Config") -> Roles:
         merge_kind=merge_kind,
         further=further,
     )
+    one_seed = {(cell.model, cell.dataset, cell.attack, cell.defense): cell for cell in cells}
+    return replace(roles, rows=_rows_of(list(one_seed.values()), roles))
+
+
+def _rows_of(cells: Sequence["Cell"], roles: Roles) -> dict[str, tuple[tuple[str, str, str], ...]]:
+    """Return the rows of each table that has some, by its number."""
+    found = {}
+    for target in TABLES:
+        number = target.removeprefix("table_")
+        rows = {
+            (cell.model, cell.dataset, cell.attack): None
+            for cell in cells_of(target, cells, roles)
+            # What stands beside the numbers of a table makes no row: the original attack, the undefended model's time.
+            if not (number == "7" and roles.attacks[cell.attack] == "cba")
+            and not (number == "9" and roles.role_of(cell.defense) == "none")
+        }
+        if rows:
+            found[number] = tuple(rows)
+    return found
 
 
 def _merge_of(config: "Config", defense: str) -> str:

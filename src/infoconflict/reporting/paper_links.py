@@ -1,8 +1,9 @@
-"""From the paper's tables into the report of the same run: from a number to its answers, from a name to its method.
+"""From the paper's tables to the pages beside them: a number to its answers, a method's name to its card, a table to its own page.
 
 The links are relative, as the pages lie in ``results``; nothing here asks whether the report is there.
 """
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -39,3 +40,19 @@ def to_method(links: MethodLinks, section: str, name: str, label: str) -> Html |
     """Return the name of a method as a link to its card; plain, where the report has none."""
     href = links.get((section, name))
     return tag("a", label, href=href, class_="cell") if href else label
+
+
+def table_page(number: int) -> str:
+    """Return where the page of one table lies, beside the page of all."""
+    return f"table_{number}.html"
+
+
+def beside(*children: str) -> Html:
+    """Return a line of links to other pages; a page that stands alone is without it."""
+    return tag("p", *children, class_="beside")
+
+
+def standing_alone(page: str) -> str:
+    """Return a page without links to pages of the same run: lines of such links are left out, other links become plain text."""
+    page = re.sub(r'<p class="beside">.*?</p>', "", page)
+    return re.sub(r'<a (?:[^>]* )?href="(?!#|https?:)[^"]*"[^>]*>(.*?)</a>', r"\1", page)

@@ -12,7 +12,7 @@ from infoconflict.reporting.paper_cells import Roles
 from infoconflict.reporting.paper_claims import CLAIM_MARKS, Claim, claims_of, own_values
 from infoconflict.reporting.paper_figures import has_paper_points
 from infoconflict.reporting.paper_html import PAPER_STYLE, inconsistency_list
-from infoconflict.reporting.paper_links import MethodLinks, method_links, to_cell
+from infoconflict.reporting.paper_links import REPORT, MethodLinks, beside, method_links, table_page, to_cell
 from infoconflict.reporting.paper_measures import Measured, mean_of
 from infoconflict.reporting.paper_tables import (
     NOT_COMPUTED,
@@ -109,7 +109,8 @@ def _claims(claims: Sequence[Claim], tables: Mapping[int, PaperTable]) -> Html:
         "defenses were not computed. Rows: those of the models of this run. What is said to be ours is no claim of the paper."
     )
     table = tag("table", text, tag("thead", tag("tr", *heads)), tag("tbody", *rows), id="table-claims")
-    return join([tag("p", lead, class_="lead"), tag("div", table, class_="scroll", tabindex="0")])
+    links = beside(tag("a", "The report of this run", href=REPORT), ": what its numbers were counted from.")
+    return join([tag("p", lead, class_="lead"), links, tag("div", table, class_="scroll", tabindex="0")])
 
 
 # What differs
@@ -221,6 +222,7 @@ def _table(table: PaperTable, methods: MethodLinks) -> Html:
     if not table.computed:
         parts.append(tag("p", "No place of this table was computed.", class_="soft"))
     parts.append(to_html(table, methods))
+    parts.append(beside(tag("a", f"Table {table.number} alone", href=table_page(table.number))))
     if table.contestants:
         parts.append(_means(table))
     rows = [
@@ -279,13 +281,13 @@ def _ours(entry: Entry) -> str:
 
 
 def _from(entry: Entry) -> str:
-    """Say what our number comes from: counts of one seed, mean and spread of several."""
+    """Say what our number comes from: counts of one seed, mean and spread of several, and how many seeds."""
     ours = entry.ours
     if ours is None:
         return "" if entry.cost is None else _seeds(entry.cost.n_seeds)
     if ours.n_seeds > 1 and ours.mean is not None and ours.sd is not None:
         return f"{100 * ours.mean:.1f} ± {100 * ours.sd:.1f} over {ours.n_seeds} seeds"
-    return f"{ours.rate.hits} of {ours.rate.total}"
+    return f"{ours.rate.hits} of {ours.rate.total}, {ours.n_seeds} seed{'' if ours.n_seeds == 1 else 's'}"
 
 
 def _seeds(count: int) -> str:

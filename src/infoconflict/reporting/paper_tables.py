@@ -51,6 +51,7 @@ _MERGED = {
     "internal": ". Ours is the merge alone, without evidence; the paper's linear column is its whole method",
     OWN: ". Ours is the whole method, with evidence, as the paper's linear column is",
 }
+_LINES_OF_A_PAGE = 45
 _EXPERIMENT_LABELS = {
     "ours": "the method: all clean and few backdoor rows, merged with few clean rows",
     "1": "experiment 1: all clean rows, merged with all backdoor rows",
@@ -97,8 +98,8 @@ class Entry:
 class PaperTable:
     """A table as the paper arranges it: rows of cases, columns of defenses, and the numbers at each place.
 
-    ``contestants`` are the columns of which one may be the best; ``of_run`` the rows of the models that the run has, computed or
-    not; ``merge_kind`` in Table 8 the method of ours.
+    ``contestants`` are the columns of which one may be the best; ``of_run`` the rows of the models that the run has or its grid
+    asks for, computed or not; ``merge_kind`` in Table 8 the method of ours.
     """
 
     number: int
@@ -244,7 +245,7 @@ def table_7(measured: Measured, roles: Roles) -> PaperTable:
         "Adaptive CBA before and after the defense; the paper has Emotion only",
         measured,
         roles,
-        rows=list(dict.fromkeys(rows)),
+        rows=list(dict.fromkeys((*roles.rows.get("7", ()), *rows))),
         columns=COLUMNS[7],
         column_name="stage",
         cell=cell,
@@ -326,8 +327,8 @@ def _cell_of_defense(found: Mapping[CellKey, object], roles: Roles) -> Callable[
 
 
 def _rows(number: int, found: Iterable[CellKey], roles: Roles) -> list[RowKey]:
-    """Return the cases of a table that have a cell of one of its columns."""
-    rows: dict[RowKey, None] = {}
+    """Return the cases of a table that have a cell of one of its columns: those of the grid, then what else was found."""
+    rows: dict[RowKey, None] = dict.fromkeys(roles.rows.get(str(number), ()))
     printed = {dataset for _, dataset, _ in rows_of(number)}
     for model, dataset, attack, defense in found:
         role = roles.datasets.get(dataset)
@@ -371,6 +372,7 @@ def _table(
     entries = {}
     ours = set(rows)
     run = {key[0] for key in (*measured.cells, *measured.costs)}
+    run |= {row[0] for of_table in roles.rows.values() for row in of_table}
     run |= {roles.models[model] for model in run if model in roles.models}
     for row in ordered:
         model, dataset, attack = _in_paper(number, row, roles) if row in ours else row
@@ -502,7 +504,10 @@ def shown_reference(paper: Reference, metric: str) -> str:
 
 
 def to_latex(table: PaperTable) -> str:
-    """Return a floating table with booktabs rules: ours, the paper's in parentheses, the best in bold."""
+    """Return a table with booktabs rules: ours, the paper's in parentheses, the best in bold.
+
+    It floats, unless it is longer than a page: then it is a ``longtable``, whose head stands on each page.
+    """
     heads = ["Model", "Data", "Experiment" if table.number == 6 else "Attack", "", *map(defense_label, table.columns)]
     text = (
         f"{table.title}. Ours, in parentheses the paper's (Table {table.number}); for a model that is not in the paper the mean "
@@ -518,16 +523,8 @@ def to_latex(table: PaperTable) -> str:
     sources, letters = _sources(table)
     text += "".join(f" {defense_label(column)} is {' or '.join(names)} here." for column, names in sources.items())
     text += "".join(f" {letter}: {name}." for name, letter in letters.items())
-    lines = [
-        r"% needs \usepackage{booktabs}",
-        r"\begin{table*}",
-        r"\centering\scriptsize\setlength{\tabcolsep}{3pt}",
-        rf"\caption{{{latex_escape(text)}}}",
-        rf"\label{{tab:paper-{table.number}}}",
-        rf"\begin{{tabular}}{{llll{'r' * len(table.columns)}}}",
-        r"\toprule",
-        " & ".join(latex_escape(head) for head in heads) + r" \\",
-    ]
+    head = " & ".join(latex_escape(head) for head in heads) + r" \\"
+    lines: list[str] = []
     before: tuple[str, ...] = ()
     for row in table.rows:
         labels = row_labels(table, row)
@@ -552,8 +549,52 @@ def to_latex(table: PaperTable) -> str:
                 cells = ["" if cost is None else shown_of(cost) for cost in costs]
                 lines.append(" & ".join(["", "", "", name, *cells]) + r" \\")
         before = labels
-    lines += [r"\bottomrule", r"\end{tabular}", r"\end{table*}", ""]
-    return "\n".join(lines)
+    return "\n".join(_latex_frame(table, head=head, body=lines, text=text))
+
+
+def _latex_frame(table: PaperTable, *, head: str, body: Sequence[str], text: str) -> list[str]:
+    """Return the lines of a table that floats, or of one that goes over several pages."""
+    columns = "llll" + "r" * len(table.columns)
+    small = r"\scriptsize\setlength{\tabcolsep}{3pt}"
+    title, label = rf"\caption{{{latex_escape(text)}}}", rf"\label{{tab:paper-{table.number}}}"
+    if sum(line.endswith(r"\\") for line in body) <= _LINES_OF_A_PAGE:
+        return [
+            r"% needs \usepackage{booktabs}",
+            r"\begin{table*}",
+            rf"\centering{small}",
+            title,
+            label,
+            rf"\begin{{tabular}}{{{columns}}}",
+            r"\toprule",
+            head,
+            *body,
+            r"\bottomrule",
+            r"\end{tabular}",
+            r"\end{table*}",
+            "",
+        ]
+    return [
+        r"% needs \usepackage{booktabs,longtable} and a page of one column: \onecolumn before it, if there are two",
+        # A group, as what is set here holds for this table alone.
+        rf"\begingroup{small}\setlength{{\LTcapwidth}}{{\textwidth}}",
+        rf"\begin{{longtable}}{{{columns}}}",
+        rf"{title}{label} \\",
+        r"\toprule",
+        head,
+        r"\midrule",
+        r"\endfirsthead",
+        r"\toprule",
+        head,
+        r"\midrule",
+        r"\endhead",
+        r"\bottomrule",
+        r"\endfoot",
+        # The first row's rule stands below the head already.
+        *body[1:],
+        r"\end{longtable}",
+        r"\endgroup",
+        "",
+    ]
 
 
 def _sources(table: PaperTable) -> tuple[dict[str, list[str]], dict[str, str]]:
