@@ -16,8 +16,6 @@ from tests.reporting.well_formed import Reader, check_html
 REPORTS = Path(__file__).parents[2] / "reports"
 PAGES = sorted(page for name in ("index", "paper", "report") for page in REPORTS.glob(f"*/{name}.html"))
 each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(REPORTS)))
-# A page from when every page had the script of the viewer, which finds no data on this one. To be made anew.
-OLD = {REPORTS / "purified/report.html": "its script reads data that it has not"}
 
 
 def targets_of_viewer(text):
@@ -76,9 +74,7 @@ def tab(tmp_path_factory):
 
 @needs_browser
 @each_page
-def test_a_committed_page_opens_without_an_error_or_a_request_and_its_links_hold(tab, page, request):
-    if page in OLD:
-        request.applymarker(pytest.mark.xfail(reason=OLD[page], strict=True))
+def test_a_committed_page_opens_without_an_error_or_a_request_and_its_links_hold(tab, page):
     tab.errors.clear()
     tab.requests.clear()
     tab.open(page)
