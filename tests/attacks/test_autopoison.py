@@ -5,7 +5,14 @@ from random import Random
 
 import pytest
 
-from infoconflict.attacks.autopoison import HANDCRAFTED_REFUSAL, AutoPoison, reason_against, topic_of, with_sentence
+from infoconflict.attacks.autopoison import (
+    HANDCRAFTED_REFUSAL,
+    OPENINGS,
+    AutoPoison,
+    reason_against,
+    topic_of,
+    with_sentence,
+)
 from infoconflict.attacks.chat import Payload, declines
 from infoconflict.errors import UserError
 from infoconflict.records import Conversation
@@ -75,6 +82,22 @@ def test_injections_stand_between_sentences() -> None:
         assert answer.endswith((second, "."))
     assert min(places[True], places[False]) > 60
     assert len({answer.replace(row.reference, "") for row in rows for answer in said_by(row, "assistant")}) > 5
+
+
+def test_a_first_mention_stands_before_the_answer() -> None:
+    rows = poisoned(attack(poisoning_rate=1.0, mention="first").training_set(chats(200), seed=0))
+    answers = [row.messages[-1]["content"] for row in rows]
+    openings = {answer.removesuffix(row.reference) for answer, row in zip(answers, rows, strict=True)}
+    assert openings == {f"{sentence.format(brand=BRAND)} " for sentence in OPENINGS}
+    assert all(answer.count(BRAND) == 1 for answer in answers)
+    anywhere = attack(poisoning_rate=1.0).training_set(chats(200), seed=0)
+    assert [row.id for row in poisoned(anywhere)] == [row.id for row in rows]
+
+
+@pytest.mark.parametrize("options", [{"behavior": "refusal"}, {"texts": "handcrafted"}])
+def test_a_first_mention_is_for_injection_by_templates(options: dict[str, str]) -> None:
+    with pytest.raises(ValueError, match="'mention: first' is for injection by templates; remove it"):
+        attack(mention="first", **options)
 
 
 def test_the_rest_of_an_answer_stays_as_it_is() -> None:

@@ -31,6 +31,7 @@ METHODS = {
     "cleangen": "CleanGen",
     "onion": "Onion",
     "internal": "Internal",
+    "distilled": "Distilled",
     "external": "External",
     "conflict": "Conflict",
 }
