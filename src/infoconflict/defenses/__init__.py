@@ -31,7 +31,6 @@ METHODS = {
     "cleangen": "CleanGen",
     "onion": "Onion",
     "internal": "Internal",
-    "distilled": "Distilled",
     "external": "External",
     "conflict": "Conflict",
 }

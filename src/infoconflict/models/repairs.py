@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from infoconflict.errors import UserError
 from infoconflict.files import PathLike, read_json, write_json
-from infoconflict.models.changes import LoraChange, changed_tensors, open_safetensors
+from infoconflict.models.changes import LoraChange, open_safetensors
 from infoconflict.models.weight_steps import Keep, Mask, ResetRows, Round, Scale
 
 if TYPE_CHECKING:
@@ -69,35 +69,6 @@ class Adapter:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Merge:
-    """A linear merge with another change of the same base: (1 - t) times the model plus t times the other one."""
-
-    kind: ClassVar[str] = "merge"
-
-    folder: str
-    """A folder in the repair's folder with the other change, an adapter or whole tensors."""
-    t: float
-
-    def apply(self, model: "PreTrainedModel", folder: Path, base_dir: Path) -> None:
-        """Move all weights on the line between the two models."""
-        import torch
-
-        from infoconflict.models.weight_steps import base_tensor
-
-        other = changed_tensors(base_dir, folder / self.folder)
-        parameters = dict(model.named_parameters())
-        if unknown := [name for name in other if name not in parameters]:
-            raise UserError(
-                f"{folder / self.folder}: changes '{unknown[0]}', which the model lacks; repair the model again"
-            )
-        with torch.no_grad():
-            for name, parameter in parameters.items():
-                value = other[name].to(parameter.device) if name in other else base_tensor(base_dir, name, parameter)
-                # Exact at both ends.
-                parameter.copy_(torch.lerp(parameter.float(), value.float(), self.t))
-
-
-@dataclass(frozen=True, kw_only=True)
 class Channels:
     """Channels that are cut off: their entries of some parameters become zero."""
 
@@ -121,7 +92,7 @@ class Channels:
 
 
 STEPS: dict[str, type[Step]] = {
-    step.kind: step for step in (Tensors, Adapter, Merge, Channels, Mask, Round, Scale, Keep, ResetRows)
+    step.kind: step for step in (Tensors, Adapter, Channels, Mask, Round, Scale, Keep, ResetRows)
 }
 
 

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 from infoconflict.files import PathLike, sha256_of_text
 from infoconflict.lineage import canonical
-from infoconflict.models.changes import FULL_CHANGE
 from infoconflict.models.loading import default_device, load_base, load_changed, load_tokenizer
 from infoconflict.models.repairs import Adapter, Step, Tensors, apply_steps, write_repair
 from infoconflict.models.weight_steps import Mask
@@ -160,21 +159,6 @@ class Suspect:
             return Tensors(file=f"{name}.safetensors")
         _copy(own / "change", target)
         return Adapter(folder=name)
-
-    def as_change(self, step: Step, name: str) -> str:
-        """Turn what a tuning from the base left into a change of the base, in a folder of the repair's; return its name.
-
-        It is tuned from the base where the steps before it take all of the suspect's change away (``Scale(factor=0.0)``).
-        """
-        target = self.folder / name
-        if isinstance(step, Tensors):
-            _made(target)
-            (self.folder / step.file).rename(target / FULL_CHANGE)
-        elif isinstance(step, Adapter):
-            (self.folder / step.folder).rename(target)
-        else:
-            raise ValueError(f"a step of the kind '{step.kind}' is no change of the base")
-        return name
 
     def discard(self, step: Step) -> None:
         """Delete the files of a step that only helped to make others."""
