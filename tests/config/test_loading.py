@@ -27,7 +27,7 @@ MISTAKES = [
     ({"attacks/rare/trigers": ["x"]}, "c.yaml, attacks.rare: unknown key 'trigers'; did you mean 'triggers'?"),
     ({"training/backdoored/lora/rnk": 4}, "c.yaml, training.backdoored.lora: unknown key 'rnk'; did you mean 'rank'?"),
     ({"clean_share/zzz": 1}, "c.yaml, clean_share: unknown key 'zzz'; known: share, holdout"),
-    ({"merges/linear/density": 0.5}, "c.yaml, merges.linear: unknown key 'density'; known: t, method"),
+    ({"merges/linear/density": 0.5}, "c.yaml, merges.linear: unknown key 'density'; known: t, depth_profile, method"),
     (
         {"evidence/words/provider/pth": "x"},
         "c.yaml, evidence.words.provider: unknown key 'pth'; "

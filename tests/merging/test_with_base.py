@@ -16,7 +16,9 @@ from infoconflict.models.task_vectors import stored_kind
 from tests.training.test_trainer import SETTINGS, tune
 
 
-def merged(folder: Path, base: Path, change: Path, t: float, *, chosen: bool = False) -> Path:
+def merged(
+    folder: Path, base: Path, change: Path, t: float, *, chosen: bool = False, profile: list[float] | None = None
+) -> Path:
     inputs = {"base": str(base), "backdoored": str(change)}
     if chosen:
         (folder / "chosen_t.json").write_text(json.dumps({"t": t}))
@@ -26,7 +28,7 @@ def merged(folder: Path, base: Path, change: Path, t: float, *, chosen: bool = F
     job = SimpleNamespace(
         input=files,
         output=output,
-        spec={"merge": {"t": "auto"}} if chosen else {"t": t},
+        spec={"merge": {"t": "auto", "depth_profile": profile}} if chosen else {"t": t, "depth_profile": profile},
         card=Card("merge_base", cell={}, spec={}),
     )
     merge_with_base(job)  # type: ignore[arg-type]
@@ -57,3 +59,16 @@ def test_it_is_the_linear_merge_with_the_base(
         expected = linear(backdoored[name].float(), roots[name].float(), t=t)
         torch.testing.assert_close(value.float(), expected, atol=1e-6, rtol=1e-5)
     assert json.loads((tmp_path / "card.json").read_text())["details"]["t"] == t
+
+
+@pytest.mark.parametrize("chosen", [True, False])
+def test_with_a_profile_each_block_has_its_own_t(
+    change: Path, chosen: bool, tiny_dirs: dict[str, Path], tmp_path: Path
+) -> None:
+    base = tiny_dirs["llama"]
+    backdoored = changed_tensors(base, change)
+    found = changed_tensors(base, merged(tmp_path, base, change, 0.6, chosen=chosen, profile=[0.5, 1.0]))
+    roots = read_tensors(base, list(backdoored))
+    for name, value in found.items():
+        expected = linear(backdoored[name].float(), roots[name].float(), t=0.6 if ".layers.1." in name else 0.3)
+        torch.testing.assert_close(value.float(), expected, atol=1e-6, rtol=1e-5)

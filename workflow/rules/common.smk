@@ -269,7 +269,10 @@ def settings_of(part, w):
         case "merge_t":
             # A number is all that another merge takes of this one; how a t is chosen depends on the rest.
             merge = CONFIG.merges[w.merge]
-            return {"merge": spec_of(merge)} if uses_auto_t(w.merge) else {"t": merge.t}
+            if uses_auto_t(w.merge):
+                return {"merge": spec_of(merge)}
+            profile = getattr(merge, "depth_profile", None)
+            return {"t": merge.t} | ({"depth_profile": profile} if profile else {})
         case "swept_merge":
             settings = spec_of(CONFIG.merges[w.merge])
             settings.pop("t")  # the sweep has its own

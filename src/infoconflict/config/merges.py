@@ -16,13 +16,21 @@ class Merge(Entry):
     (`choose_t`). Ours: the paper gives none, Lethe's code has 0.5."""
 
 
-class LinearMerge(Merge):
+class MergeByDepth(Merge):
+    """What linear and SLERP merges have in common."""
+
+    depth_profile: Annotated[list[Weight], Field(min_length=2)] | None = None
+    """Factors of t in [0, 1], at equal distances from the first block to the last with straight lines between them, as mergekit
+    takes lists (outside the blocks the first); null: the same t everywhere, as in the paper. Ours."""
+
+
+class LinearMerge(MergeByDepth):
     """Weighted mean of the weights (paper, Eq. 9)."""
 
     method: Literal["linear"]
 
 
-class SlerpMerge(Merge):
+class SlerpMerge(MergeByDepth):
     """Spherical interpolation of each tensor (paper, Eq. 10)."""
 
     method: Literal["slerp"]

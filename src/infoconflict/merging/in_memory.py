@@ -5,12 +5,13 @@ compare the two for all methods and architectures. TIES alone leaves a choice: w
 equal magnitudes, mergekit may keep others of them (15 of 106 million entries, SmolLM2-135M with two random adapters).
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from infoconflict.errors import did_you_mean
 from infoconflict.merging import METHODS
 from infoconflict.merging.common import check_t
+from infoconflict.merging.depth import check_profile, factor_at
 from infoconflict.merging.linear import linear
 from infoconflict.merging.passthrough import passthrough
 from infoconflict.merging.slerp import cosine, slerp
@@ -32,6 +33,7 @@ def prepare_merge(
     method: str,
     density: float = 0.5,
     lam: float = 1.0,
+    depth_profile: "Sequence[float] | None" = None,
     num_layers: int,
     architecture: str,
 ) -> "AtT":
@@ -50,8 +52,10 @@ def prepare_merge(
         How to merge.
     density, lam : float
         Settings of TIES; the other methods do without them.
+    depth_profile : sequence of float, optional
+        How t changes with depth (:mod:`infoconflict.merging.depth`), for linear and SLERP.
     num_layers, architecture : int, str
-        Depth and ``model_type`` of the models, for passthrough.
+        Depth and ``model_type`` of the models.
 
     Returns
     -------
@@ -69,6 +73,7 @@ def prepare_merge(
             f"unknown merge method '{method}'{did_you_mean(method, METHODS)}; available: {', '.join(METHODS)}"
         )
     check_ties(density, lam)
+    check_profile(depth_profile, method)
     names = sorted({*backdoored, *conflict})
     if missing := [name for name in names if name not in base]:
         raise ValueError(f"the base lacks the changed tensor '{missing[0]}'")
@@ -79,11 +84,14 @@ def prepare_merge(
         if not roots[name].shape == suspects[name].shape == remedies[name].shape:
             raise ValueError(f"the shapes of '{name}' differ between base, backdoored and conflict model")
 
+    factors = {name: factor_at(depth_profile, name, num_layers) for name in names}
     if method == "linear":
-        return lambda t: {name: linear(suspects[name], remedies[name], t=t) for name in names}
+        return lambda t: {name: linear(suspects[name], remedies[name], t=t * factors[name]) for name in names}
     if method == "slerp":
         cosines = {name: cosine(suspects[name], remedies[name]) for name in names}
-        return lambda t: {name: slerp(suspects[name], remedies[name], t=t, cos=cosines[name]) for name in names}
+        return lambda t: {
+            name: slerp(suspects[name], remedies[name], t=t * factors[name], cos=cosines[name]) for name in names
+        }
     if method == "passthrough":
         return lambda t: passthrough(suspects, remedies, t=t, num_layers=num_layers, architecture=architecture)
     kept = {
@@ -108,6 +116,7 @@ def merge_in_memory(
     t: float,
     density: float = 0.5,
     lam: float = 1.0,
+    depth_profile: "Sequence[float] | None" = None,
     num_layers: int,
     architecture: str,
 ) -> "dict[str, Tensor]":
@@ -120,6 +129,7 @@ def merge_in_memory(
         method=method,
         density=density,
         lam=lam,
+        depth_profile=depth_profile,
         num_layers=num_layers,
         architecture=architecture,
     )

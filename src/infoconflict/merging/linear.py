@@ -8,8 +8,11 @@ conflict model and 1 - t to the backdoored one.
 from typing import TYPE_CHECKING, Any
 
 from infoconflict.merging.common import BACKDOORED, CONFLICT, backdoored_weight, check_t
+from infoconflict.merging.depth import spread
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from torch import Tensor
 
 
@@ -31,19 +34,23 @@ def linear(backdoored: "Tensor", conflict: "Tensor", *, t: float) -> "Tensor":
     return (backdoored * (1 - t)).add_(conflict, alpha=t)  # in place: one new tensor instead of three
 
 
-def mergekit_config(*, t: float, out_dtype: str = "float32") -> dict[str, Any]:
-    """Return Eq. 9 as a mergekit configuration.
+def mergekit_config(
+    *, t: float, depth_profile: "Sequence[float] | None" = None, out_dtype: str = "float32"
+) -> dict[str, Any]:
+    """Return Eq. 9 as a mergekit configuration; with a profile (:mod:`infoconflict.merging.depth`) weights change with depth.
 
     mergekit divides by the sum of the weights, which is 1 here. Its ``base_model`` only gives config and tokenizer;
     left out, they would come from either model as the hash seed has it.
     """
     check_t(t)
+    weight = spread(t, depth_profile)
+    rest = [backdoored_weight(own) for own in weight] if isinstance(weight, list) else backdoored_weight(weight)
     return {
         "merge_method": "linear",
         "base_model": BACKDOORED,
         "models": [
-            {"model": BACKDOORED, "parameters": {"weight": backdoored_weight(t)}},
-            {"model": CONFLICT, "parameters": {"weight": t}},
+            {"model": BACKDOORED, "parameters": {"weight": rest}},
+            {"model": CONFLICT, "parameters": {"weight": weight}},
         ],
         "dtype": "float32",
         "out_dtype": out_dtype,

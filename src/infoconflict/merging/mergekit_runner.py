@@ -16,7 +16,7 @@ import copy
 import json
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,7 @@ from infoconflict.errors import UserError, did_you_mean
 from infoconflict.files import PathLike, whole_directory, write_json, write_text
 from infoconflict.merging import METHODS, linear, passthrough, slerp, ties
 from infoconflict.merging.common import BACKDOORED, BASE, CONFLICT
+from infoconflict.merging.depth import check_profile
 from infoconflict.models.changes import INDEX, Checkpoint, dense_tensor, open_change
 
 # All that a checkpoint needs beside its weights; code and pickles are never copied.
@@ -39,7 +40,14 @@ YAML_HEADER = """\
 
 
 def mergekit_config(
-    method: str, *, t: float, num_layers: int, density: float = 0.5, lam: float = 1.0, out_dtype: str = "float32"
+    method: str,
+    *,
+    t: float,
+    num_layers: int,
+    density: float = 0.5,
+    lam: float = 1.0,
+    depth_profile: Sequence[float] | None = None,
+    out_dtype: str = "float32",
 ) -> dict[str, Any]:
     """Return a method's mergekit configuration, with the names of common.py in place of paths.
 
@@ -53,6 +61,8 @@ def mergekit_config(
         Depth of the models; passthrough only.
     density, lam : float
         Settings of TIES.
+    depth_profile : sequence of float, optional
+        How t changes with depth (:mod:`infoconflict.merging.depth`); linear and SLERP only.
     out_dtype : {"float32", "bfloat16", "float16"}
         How the merged weights are stored; the arithmetic is float32 throughout.
 
@@ -61,11 +71,12 @@ def mergekit_config(
     ValueError
         If the method is unknown or a setting is out of range.
     """
+    check_profile(depth_profile, method)
     match method:
         case "linear":
-            return linear.mergekit_config(t=t, out_dtype=out_dtype)
+            return linear.mergekit_config(t=t, depth_profile=depth_profile, out_dtype=out_dtype)
         case "slerp":
-            return slerp.mergekit_config(t=t, out_dtype=out_dtype)
+            return slerp.mergekit_config(t=t, depth_profile=depth_profile, out_dtype=out_dtype)
         case "ties":
             return ties.mergekit_config(t=t, density=density, lam=lam, out_dtype=out_dtype)
         case "passthrough":
@@ -129,6 +140,7 @@ def merge_with_mergekit(
     t: float,
     density: float = 0.5,
     lam: float = 1.0,
+    depth_profile: Sequence[float] | None = None,
     backdoored_dir: PathLike,
     conflict_dir: PathLike,
     base_dir: PathLike,
@@ -142,7 +154,7 @@ def merge_with_mergekit(
 
     Parameters
     ----------
-    method, t, density, lam, out_dtype
+    method, t, density, lam, depth_profile, out_dtype
         See :func:`mergekit_config`.
     backdoored_dir, conflict_dir : path
         Dense checkpoints (:func:`dense_checkpoint`).
@@ -178,7 +190,15 @@ def merge_with_mergekit(
         if method == "passthrough":
             # Raises for an architecture whose parts have no known order.
             passthrough.from_conflict("", t=t, num_layers=base.num_layers, architecture=base.architecture)
-        config = mergekit_config(method, t=t, num_layers=base.num_layers, density=density, lam=lam, out_dtype=out_dtype)
+        config = mergekit_config(
+            method,
+            t=t,
+            num_layers=base.num_layers,
+            density=density,
+            lam=lam,
+            depth_profile=depth_profile,
+            out_dtype=out_dtype,
+        )
         write_text(yaml_path, yaml_text(config))
         options = MergeOptions(copy_tokenizer=False, write_model_card=False, quiet=True, trust_remote_code=False)
         with whole_directory(out_dir) as folder:

@@ -10,8 +10,11 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from infoconflict.merging.common import BACKDOORED, CONFLICT, check_t
+from infoconflict.merging.depth import spread
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from torch import Tensor
 
 NEARLY_PARALLEL = 0.9995  # mergekit 0.1.5, merge_methods/slerp.py: dot_threshold
@@ -56,14 +59,19 @@ def slerp(backdoored: "Tensor", conflict: "Tensor", *, t: float, cos: float | No
     return (backdoored * weights[0]).add_(conflict, alpha=weights[1])  # in place: one new tensor instead of three
 
 
-def mergekit_config(*, t: float, out_dtype: str = "float32") -> dict[str, Any]:
-    """Return Eq. 10 as a mergekit configuration; mergekit counts t from its ``base_model``."""
+def mergekit_config(
+    *, t: float, depth_profile: "Sequence[float] | None" = None, out_dtype: str = "float32"
+) -> dict[str, Any]:
+    """Return Eq. 10 as a mergekit configuration; mergekit counts t from its ``base_model``.
+
+    With a profile (:mod:`infoconflict.merging.depth`) t changes with depth.
+    """
     check_t(t)
     return {
         "merge_method": "slerp",
         "base_model": BACKDOORED,
         "models": [{"model": BACKDOORED}, {"model": CONFLICT}],
-        "parameters": {"t": t},
+        "parameters": {"t": spread(t, depth_profile)},
         "dtype": "float32",
         "out_dtype": out_dtype,
     }

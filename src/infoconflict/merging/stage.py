@@ -6,7 +6,7 @@ from pathlib import Path
 from infoconflict.files import read_json
 from infoconflict.jobs import Job
 from infoconflict.merging.mergekit_runner import dense_checkpoint, merge_with_mergekit
-from infoconflict.merging.sweep import ties_options
+from infoconflict.merging.sweep import method_options
 
 
 def merge_cell(job: Job) -> None:
@@ -29,7 +29,7 @@ def merge_cell(job: Job) -> None:
             base_dir=job.input.base,
             out_dir=target,
             yaml_path=job.output.mergekit,
-            **ties_options(merge),
+            **method_options(merge),
         )
     inputs = {name: job.input[name] for name in ("base", "backdoored", "conflict")}
     if job.input.get("chosen_t"):

@@ -46,7 +46,7 @@ class MergeableModel:
             method=merge["method"],
             num_layers=model.config.num_hidden_layers,
             architecture=model.config.model_type,
-            **ties_options(merge),
+            **method_options(merge),
         )
         max_nodes = int(job.machine.get("max_nodes", MAX_NODES))
         return cls(model, load_tokenizer(job.input.base), tensors_at, job.spec.get("labels", []), max_nodes)
@@ -70,9 +70,10 @@ class MergeableModel:
         return reference_log_likelihoods(self.model, self.tokenizer, conversations, max_nodes=self.max_nodes)
 
 
-def ties_options(merge: dict[str, Any]) -> dict[str, Any]:
-    """Return the options that only TIES has, by the names of the merge functions."""
-    return {"density": merge["density"], "lam": merge["lambda"]} if merge["method"] == "ties" else {}
+def method_options(merge: dict[str, Any]) -> dict[str, Any]:
+    """Return the options that only some methods have, by the names of the merge functions."""
+    names = {"density": "density", "lambda": "lam", "depth_profile": "depth_profile"}
+    return {own: merge[name] for name, own in names.items() if name in merge}
 
 
 def choose_t_on_clean_rows(job: Job) -> None:

@@ -6,7 +6,7 @@ al. 2023, arXiv:2212.04089, for the idea.
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -25,18 +25,21 @@ from infoconflict.models.changes import (
 if TYPE_CHECKING:
     from torch import Tensor
 
-    Term = tuple[LoraChange, float]
+    Factor = float | Callable[[str], float]
+    Term = tuple[LoraChange, Factor]
 
 
-def combine_changes(base_dir: PathLike, terms: Sequence[tuple[PathLike, float]], out_dir: PathLike) -> dict[str, Any]:
+def combine_changes(
+    base_dir: PathLike, terms: "Sequence[tuple[PathLike, Factor]]", out_dir: PathLike
+) -> dict[str, Any]:
     """Write base + sum of factor * (tuned - base) as one change of the base.
 
     Parameters
     ----------
     base_dir : path
         What all changes belong to.
-    terms : sequence of (path, float)
-        Changes and their factors; a term with factor 0 leaves no trace.
+    terms : sequence of (path, float or callable)
+        Changes and their factors, one for all tensors or a function of a tensor's name; a term with factor 0 leaves no trace.
     out_dir : path
         Directory to write: an adapter if all changes are adapters, else the changed tensors whole.
 
@@ -76,7 +79,7 @@ def side_by_side(terms: "Sequence[Term]", names: Sequence[str]) -> "tuple[dict[s
 
     tensors, ranks = {}, {}
     for name in names:
-        parts = [(*change.factors(name), factor) for change, factor in terms if name in change.names]
+        parts = [(*change.factors(name), _at(factor, name)) for change, factor in terms if name in change.names]
         module = name.removesuffix(".weight")
         key = f"base_model.model.{module}"
         tensors[f"{key}.lora_A.weight"] = torch.cat([a for _, a, _, _ in parts]).contiguous()
@@ -100,13 +103,17 @@ def side_by_side(terms: "Sequence[Term]", names: Sequence[str]) -> "tuple[dict[s
     return tensors, config
 
 
-def _sum(base: Checkpoint, terms: Sequence[tuple[Change, float]], name: str) -> "Tensor":
+def _at(factor: "Factor", name: str) -> float:
+    return factor(name) if callable(factor) else factor
+
+
+def _sum(base: Checkpoint, terms: "Sequence[tuple[Change, Factor]]", name: str) -> "Tensor":
     """Return one tensor of the sum in float32, added up in float64."""
     before = base.tensor(name).double()
     after = before.clone()
     for change, factor in terms:
         if name in change.names:
-            after += factor * (dense_tensor(base, change, name).double() - before)
+            after += _at(factor, name) * (dense_tensor(base, change, name).double() - before)
     return after.float().contiguous()
 
 

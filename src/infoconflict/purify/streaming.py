@@ -14,6 +14,7 @@ import torch
 
 from infoconflict.errors import UserError
 from infoconflict.files import PathLike, write_json
+from infoconflict.merging.depth import factor_at
 from infoconflict.merging.linear import linear
 from infoconflict.merging.passthrough import from_conflict
 from infoconflict.merging.slerp import slerp
@@ -82,15 +83,19 @@ def merged_tensors(
     suspect, conflict : callable
         See :func:`tensors_of`.
     merge : dict
-        A merge entry of the config: ``method``, and for TIES ``density`` and ``lambda``.
+        A merge entry of the config: ``method``, for TIES ``density`` and ``lambda``, for linear and SLERP ``depth_profile``.
     t : float in [0, 1]
         Weight of the conflict model.
     """
+
+    def t_of(name: str) -> float:
+        return t * factor_at(merge.get("depth_profile"), name, base.num_layers)
+
     match merge["method"]:
         case "linear":
-            return lambda name: linear(suspect(name), conflict(name), t=t)
+            return lambda name: linear(suspect(name), conflict(name), t=t_of(name))
         case "slerp":
-            return lambda name: slerp(suspect(name), conflict(name), t=t)
+            return lambda name: slerp(suspect(name), conflict(name), t=t_of(name))
         case "ties":
             return lambda name: ties(
                 base.tensor(name),
