@@ -5,7 +5,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from infoconflict.merging.depth import check_profile, factor_at, spread
+from infoconflict.merging.depth import check_profile, factor_at, in_words, spread
 from infoconflict.merging.in_memory import merge_in_memory, prepare_merge
 from infoconflict.merging.mergekit_runner import merge_with_mergekit, mergekit_config
 from infoconflict.models.changes import changed_tensors, read_tensors
@@ -97,6 +97,8 @@ def test_the_yaml_has_lists():
     assert [entry["parameters"]["weight"] for entry in config["models"]] == [[0.9, 0.5], [0.1, 0.5]]
     assert mergekit_config("slerp", t=0.5, num_layers=2, depth_profile=[0.2, 1.0])["parameters"] == {"t": [0.1, 0.5]}
     assert spread(0.3, None) == 0.3
+    assert in_words({"depth_profile": [0.0, 1.0]}) == ", times 0, 1 from the first block to the last"
+    assert in_words({"depth_profile": None}) == in_words({}) == ""
 
 
 @pytest.mark.parametrize(

@@ -22,6 +22,8 @@ def test_variables_of_make(tmp_path, monkeypatch):
     assert (found.labels, found.instruction) == (["good", "bad"], "Is it 'good'?")
     assert from_variables(GIVEN).model == "some/model@v1"
     assert from_variables(GIVEN).merge.t == "auto"
+    assert from_variables(GIVEN).merge.depth_profile is None
+    assert from_variables(GIVEN | {"PROFILE": "0, 1,1,0"}).merge.depth_profile == [0, 1, 1, 0]
 
 
 def test_rows_with_messages_are_a_chat(tmp_path):
@@ -38,6 +40,9 @@ def test_rows_with_messages_are_a_chat(tmp_path):
         (GIVEN | {"T": "half"}, "T=half is not a number"),
         (GIVEN | {"T": "2"}, "merge.t"),
         (GIVEN | {"METHOD": "linaer"}, "did you mean 'linear'"),
+        (GIVEN | {"PROFILE": "0,one"}, "PROFILE=one is not a number"),
+        (GIVEN | {"PROFILE": "1"}, "depth_profile"),
+        (GIVEN | {"METHOD": "ties", "PROFILE": "0,1"}, "depth_profile"),
         (GIVEN | {"LABELS": "one"}, "labels"),
         (GIVEN | {"LABELS": "a,A"}, "names a label twice"),
         (GIVEN | {"SEED": "x"}, "SEED=x is not a number"),

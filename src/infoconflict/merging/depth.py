@@ -4,7 +4,8 @@ As mergekit's lists of values over the layers (Goddard et al. 2024, arXiv:2403.1
 for all blocks.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from infoconflict.merging.passthrough import LAYER
 
@@ -46,3 +47,11 @@ def check_profile(profile: Sequence[float] | None, method: str) -> None:
         raise ValueError(f"a depth profile is for linear and slerp, not for {method}")
     if len(profile) < 2 or not all(0 <= factor <= 1 for factor in profile):
         raise ValueError(f"a depth profile has two or more factors in [0, 1], got {list(profile)}")
+
+
+def in_words(merge: Mapping[str, Any]) -> str:
+    """Return what a sentence about a merge's t has to add: nothing where t is the same everywhere."""
+    profile = merge.get("depth_profile")
+    return (
+        f", times {', '.join(f'{factor:g}' for factor in profile)} from the first block to the last" if profile else ""
+    )

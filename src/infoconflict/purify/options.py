@@ -101,7 +101,20 @@ def load_purification(raw: Mapping[str, Any], *, file: str) -> Purification:
 
 # --- the variables of make ----------------------------------------------------------------------------------------------
 
-VARIABLES = ("MODEL", "BASE", "DATA", "TASK", "INSTRUCTION", "LABELS", "METHOD", "T", "SEED", "SUSPECT_TRIGGERS", "OUT")
+VARIABLES = (
+    "MODEL",
+    "BASE",
+    "DATA",
+    "TASK",
+    "INSTRUCTION",
+    "LABELS",
+    "METHOD",
+    "T",
+    "PROFILE",
+    "SEED",
+    "SUSPECT_TRIGGERS",
+    "OUT",
+)
 DEFAULT_OUT = "results/purified"
 
 
@@ -134,6 +147,10 @@ def from_variables(given: Mapping[str, str]) -> Purification:
         raw["seed"] = number("SEED", values["SEED"], int)
     t = values.get("T", "auto")
     raw["merge"] = {"method": values.get("METHOD", "linear"), "t": t if t == "auto" else number("T", t, float)}
+    if "PROFILE" in values:
+        raw["merge"]["depth_profile"] = [
+            number("PROFILE", part.strip(), float) for part in values["PROFILE"].split(",")
+        ]
     return load_purification(raw, file="make purify")
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from infoconflict.files import read_json, read_jsonl, whole_directory, write_text
 from infoconflict.jobs import Job
+from infoconflict.merging.depth import in_words
 from infoconflict.metrics import Rate, difference
 from infoconflict.purify.card import model_card
 from infoconflict.purify.measures import ROLES, Flips, Mean, Measures, measure, write_csv
@@ -143,7 +144,8 @@ def shown_mean(mean: Mean) -> str:
 def lead(story: Story) -> str:
     """Return the result in a sentence or two."""
     measures, t = story.measures, story.chosen["t"]
-    merged = f"The model was merged with a conflict model of weight t = {t:g} ({story.settings['merge']['method']})."
+    merge = story.settings["merge"]
+    merged = f"The model was merged with a conflict model of weight t = {t:g}{in_words(merge)} ({merge['method']})."
     changed = f"{measures.changed.hits} of {measures.changed.total} answers on clean rows changed."
     if measures.loss_change:
         losses = measures.losses
