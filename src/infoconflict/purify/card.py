@@ -29,7 +29,8 @@ def model_card(story: "Story") -> str:
         f"# {model}, purified",
         "",
         f"The weights of `{model}` merged with those of a conflict model: an adapter of `{base}` tuned on {counts['train']} "
-        f"clean rows. Method `{settings['merge']['method']}`, weight of the conflict model t = {story.chosen['t']:g}{in_words(settings['merge'])} "
+        f"clean rows. Method `{settings['merge']['method']}`, weight of the conflict model t = {story.chosen['t']:g}"
+        f"{in_words(settings['merge'])} "
         f"({'given' if story.chosen['rule'] == 'given' else 'chosen on ' + str(counts['holdout']) + ' other clean rows'}), "
         f"seed {settings['seed']}. Config, tokenizer, chat template and generation settings are the base's.",
         "",
