@@ -6,10 +6,12 @@ than the target, and clean accuracy. Nothing is chosen here; what stands in the 
 """
 
 import sys
+from pathlib import Path
 
 import torch
 
 from infoconflict.answering.ask import ask
+from infoconflict.config.loading import read_config
 from infoconflict.merging.in_memory import prepare_merge
 from infoconflict.models.changes import changed_tensors, read_tensors
 from infoconflict.models.loading import apply_tensors, load_base, load_tokenizer
@@ -17,7 +19,6 @@ from infoconflict.progress import say
 from infoconflict.records import Example
 
 BASE = "results/models/smollm2_135m"
-LABELS = {"sst2": ["negative", "positive"], "emotion": ["sadness", "joy", "love", "anger", "fear", "surprise"]}
 
 
 def main(dataset: str, attack: str, *wanted: str) -> None:
@@ -26,7 +27,8 @@ def main(dataset: str, attack: str, *wanted: str) -> None:
     cell = f"smollm2_135m/{dataset}/{attack}/s0"
     clean = Example.read(f"results/data/{dataset}/s0/test.jsonl")
     triggered = Example.read(f"results/test_sets/{dataset}/{attack}/s0/triggered.jsonl")
-    target = triggered[0].label
+    config = read_config(Path("config/smol.yaml"))
+    target = config.attacks[attack].target_labels[dataset]
     triggered = [row for row in triggered if row.gold_label != target]
     backdoored = changed_tensors(BASE, f"results/backdoored/{cell}/change")
     conflict = changed_tensors(BASE, f"results/conflict/smollm2_135m/{dataset}/s0/change")
@@ -38,7 +40,7 @@ def main(dataset: str, attack: str, *wanted: str) -> None:
         profile = [float(factor) for factor in factors.split(",")] if factors else None
         at = prepare_merge(roots, backdoored, conflict, method="linear", depth_profile=profile, **place)
         apply_tensors(model, at(float(t)))
-        found = ask(model, tokenizer, [*clean, *triggered], labels=LABELS[dataset], target_label=None)
+        found = ask(model, tokenizer, [*clean, *triggered], labels=config.datasets[dataset].labels, target_label=None)
         right = sum(row.answer == row.gold_label for row in found[: len(clean)])
         hits = sum(row.answer == target for row in found[len(clean) :])
         say(f"{dataset} {attack} {one}: ASR {hits}/{len(triggered)}, CDA {right}/{len(clean)}")
