@@ -7,7 +7,7 @@ much behind it; so it is with what grows by an amount that itself grows evenly, 
 refused.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise, zip_longest
 
@@ -270,7 +270,8 @@ class Growth:
             case nodes.Getattr() | nodes.Getitem():
                 return self.size(node.node, names)
             case nodes.Filter():
-                return self.filtered(node, self.size(node.node, names), names)
+                base = Size() if node.node is None else self.size(node.node, names)
+                return self.filtered(node, base, names)
             case nodes.Call():
                 return self.called(node, names)
             case nodes.CondExpr():
@@ -326,7 +327,7 @@ class Growth:
         return self.changed(name, base, given, names, node, is_method=False)
 
     def changed(
-        self, name: str, base: Size, given: list[nodes.Node], names: Names, node: nodes.Node, *, is_method: bool
+        self, name: str, base: Size, given: Sequence[nodes.Node], names: Names, node: nodes.Node, *, is_method: bool
     ) -> Size:
         """Return the size of a value of size ``base`` behind a filter or a method."""
         if name in SMALL_RESULTS:
