@@ -113,7 +113,7 @@ class Growth:
 
     def __post_init__(self) -> None:
         self.macros = {macro.name: macro for macro in self.tree.find_all(nodes.Macro)}
-        made = [node.target.name for node in self.tree.find_all(nodes.Assign) if _makes_namespace(node)]
+        made = [name for node in self.tree.find_all(nodes.Assign) if (name := _namespace_made(node))]
         self.namespaces = _namespaces(self.tree)
         self.are_plain = self.namespaces == set(made) and len(made) == len(set(made))
 
@@ -377,12 +377,9 @@ def _namespaces(tree: nodes.Template) -> set[str]:
     return found
 
 
-def _makes_namespace(node: nodes.Assign) -> bool:
-    return (
-        isinstance(node.target, nodes.Name)
-        and isinstance(node.node, nodes.Call)
-        and _name(node.node.node) == "namespace"
-    )
+def _namespace_made(node: nodes.Assign) -> str | None:
+    is_call = isinstance(node.node, nodes.Call) and _name(node.node.node) == "namespace"
+    return _name(node.target) if is_call else None
 
 
 def _and_below(node: nodes.Node) -> list[nodes.Name]:
