@@ -155,6 +155,14 @@ HOSTILE = {
         lambda f: edit(f / "tokenizer_config.json", inner=[{"auto_map": {}}]),
         "tokenizer_config.json: auto_map asks for code",
     ),
+    "attention of another repository": (
+        config(_attn_implementation="owner/kernel"),
+        "config.json: _attn_implementation is 'owner/kernel', which asks for code of another repository",
+    ),
+    "attention of another repository within the config": (
+        config(text_config={"attn_implementation": {"": "owner/kernel@v1"}}),
+        "attn_implementation is {'': 'owner/kernel@v1'}, which asks for code",
+    ),
     "config is no JSON": (lambda f: (f / "config.json").write_text("{"), "config.json: not readable as JSON"),
     "config is a list": (lambda f: (f / "config.json").write_text("[]"), "holds a list instead of an object"),
     "config nested without end": (lambda f: (f / "config.json").write_text('{"a":' * 9999), "not readable as JSON"),
@@ -258,6 +266,22 @@ HOSTILE = {
     "infinity in float16": (
         lambda f: retensor(f / WEIGHTS, lambda t: t.update({"model.norm.weight": torch.full((32,), 1e9).half()})),
         "not finite",
+    ),
+    "numbers that float32 has not": (
+        lambda f: retensor(
+            f / WEIGHTS, lambda t: t.update({"model.norm.weight": torch.full((32,), -1e300, dtype=torch.float64)})
+        ),
+        "'model.norm.weight' holds numbers of 1e+12 or more",
+    ),
+    "numbers whose sums are infinite": (
+        lambda f: retensor(f / WEIGHTS, lambda t: set_value(t, 3e38)),
+        "'model.norm.weight' holds numbers of 1e+12 or more",
+    ),
+    "such numbers in bfloat16": (
+        lambda f: retensor(
+            f / WEIGHTS, lambda t: t.update({"model.norm.weight": torch.full((32,), 2.0**40, dtype=torch.bfloat16)})
+        ),
+        "'model.norm.weight' holds numbers of 1e+12 or more",
     ),
     "no weights": (lambda f: (f / WEIGHTS).unlink(), "holds neither model.safetensors"),
     "no config": (lambda f: (f / "config.json").unlink(), "has no config.json"),
@@ -463,6 +487,14 @@ HOSTILE_ADAPTERS = {
         lambda f: retensor(f / ADAPTER, lambda t: t.update({key: t[key] / 0 for key in list(t)[:1]})),
         "not finite",
     ),
+    "products that are infinite": (
+        lambda f: retensor(f / ADAPTER, lambda t: t.update({key: t[key] * 0 + 1e30 for key in t})),
+        "holds numbers of 1e+12 or more",
+    ),
+    "a module to import": (
+        adapter(auto_mapping={"base_model_class": "system", "parent_library": "os"}),
+        "parent_library is 'os', which asks for a module to be imported",
+    ),
     "vocabulary of another base": (lambda f: edit(f / "vocab.json", **{"word": 9999}), "has id 9999"),
     "code wanted by an adapter": (lambda f: edit(f / "adapter_config.json", auto_map={"x": "y"}), "auto_map"),
 }
@@ -516,6 +548,8 @@ def test_the_other_architectures_pass(tiny_dirs, architecture):
         {"target_modules": [f"self_attn.{name}" for name in MODULES[:4]] + MODULES[4:], "exclude_modules": ["lm_head"]},
         {"target_modules": MODULES, "layers_to_transform": [0, 1], "layers_pattern": "layers"},
         {"r": 9, "rank_pattern": dict.fromkeys(MODULES, 4)},
+        {"auto_mapping": {"base_model_class": "A", "parent_library": "transformers.models.llama.modeling_llama"}},
+        {"auto_mapping": None},
     ],
 )
 def test_other_ways_to_name_the_same_modules_pass(changes, models, spoiled):
@@ -578,6 +612,7 @@ def test_the_claimed_base_may_be_the_packaged_one(models, spoiled):
         (CLAIMED, "/models/base", CLAIMED),
         ("/their/base", "some/base", "/their/base"),
         (None, "some/base", ""),
+        ("their\ud800base", ..., "their?base"),
         ("a" * 999, ..., "a" * 200),
     ],
 )
@@ -615,6 +650,18 @@ def test_the_base_tells_how_its_files_name_a_token(models, spoiled):
     (suspect / "tokenizer.model").write_bytes(sentencepiece(words[::-1]))
     with pytest.raises(UserError, match=r"tokenizer\.model: the token '639\.' has id 0"):
         inspect(suspect, "suspect", base=inspect(base, "base"))
+
+
+def test_large_numbers_and_kernels_of_transformers_pass(models, spoiled):
+    folder = spoiled("tuned")
+    config(_attn_implementation="sdpa", attn_implementation=None)(folder)
+    large = {torch.float64: 2.0**39, torch.float32: -(2.0**39), torch.bfloat16: 2.0**39, torch.float16: 65504.0}
+    for kind, value in large.items():
+        retensor(
+            folder / WEIGHTS,
+            lambda t, kind=kind, value=value: t.update({"model.norm.weight": torch.full((32,), value, dtype=kind)}),
+        )
+        inspect(folder, "suspect", base=inspect(models / "base", "base"))
 
 
 def test_links_within_the_folder_pass(models, spoiled):

@@ -26,6 +26,7 @@ QUESTIONS = "questions"
 """The name under which a job reads test rows of which it is shown the question alone (``records.read_queries``)."""
 ANSWERED = {"clean", "triggered", "partial"}
 """The inputs of an answering job that are its questions; a defense on the prompt has them refilled with what it wrote."""
+IS_CODE = re.compile(r"(?:^|/)src/infoconflict/.*\.py$")
 SECRET_KEYS = {"attack", "attacks", "trigger", "triggers", "target_label", "target_labels", "payload", "poisoning_rate"}
 
 
@@ -190,10 +191,11 @@ def is_answering(job: Any) -> bool:
 
 
 def inputs_of(job: Any) -> list[tuple[str, str]]:
-    """Return the inputs of a job with the names that its script knows them by; code is no data."""
+    """Return the inputs of a job with the names that its script knows them by; modules of the package are no data."""
     named = [(name, file) for name, files in job.input.items() for file in listed(files)]
     unnamed = {str(file) for file in job.input} - {file for _, file in named}
-    return [(name, file) for name, file in [*named, *(("", file) for file in sorted(unnamed))] if name != "code"]
+    found = [*named, *(("", file) for file in sorted(unnamed))]
+    return [(name, file) for name, file in found if name != "code" or not IS_CODE.search(file)]
 
 
 def listed(files: Any) -> list[str]:

@@ -156,6 +156,13 @@ PLANTS = {
         'return f"results/poisoned/{w.dataset}/{w.attack}/s{w.seed}/train.jsonl"',
         "repair_model < poison_train: has the key 'attack'",
     ),
+    "poisoned rows among the modules": (
+        "repair.smk",
+        'return code("repair_model", f"defenses/{CONFIG.defenses[w.defense].method}.py")',
+        'return [*code("repair_model", f"defenses/{CONFIG.defenses[w.defense].method}.py"), '
+        'f"results/poisoned/{w.dataset}/{w.attack}/s{w.seed}/train.jsonl"]',
+        "repair_model < poison_train: has the key 'attack'",
+    ),
     "poisoned rows beside a decoding defense": (
         "answer.smk",
         'found["reference"] = CONFLICT.format(**cell)',

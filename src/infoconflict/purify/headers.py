@@ -25,6 +25,11 @@ BITS = {
 """Size of a number by the format's name for its type."""
 EXPONENTS = {"F64": 0x7FF0_0000_0000_0000, "F32": 0x7F80_0000, "F16": 0x7C00, "BF16": 0x7F80}
 """Bits that are all set in NaN and infinity alone."""
+LARGEST = 2.0**40
+"""Size of a weight from which it is refused: far beyond any that a model has, and small enough that products of two such matrices
+and a scale are numbers in float32. Larger numbers in float64 would be infinite as soon as they are read."""
+# The same as bits, without the sign; of float16, whose numbers are smaller, infinity.
+_TOO_LARGE = {"F64": (1023 + 40) << 52, "F32": (127 + 40) << 23, "F16": EXPONENTS["F16"], "BF16": (127 + 40) << 7}
 
 # What the files begin with that `torch.save` and `pickle` write.
 _PICKLE_STARTS = (b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
@@ -142,20 +147,28 @@ def _check_places(entries: dict[str, Entry], where: str, *, data: int, size: int
 
 
 def check_finite(path: Path, entries: dict[str, Entry], where: str) -> None:
-    """Raise if a tensor holds NaN or an infinity; the file is read in pieces of 16 MiB."""
+    """Raise if a tensor holds NaN, an infinity, or a number of :data:`LARGEST` or more; the file is read in pieces of 16 MiB."""
     with path.open("rb") as stream:
         for name, entry in entries.items():
             if entry.dtype not in EXPONENTS:
                 continue
-            bits = EXPONENTS[entry.dtype]
-            kind = np.dtype(f"<u{BITS[entry.dtype] // 8}")
+            bits = BITS[entry.dtype]
+            kind = np.dtype(f"<u{bits // 8}")
             for piece in _pieces(stream, entry):
-                numbers = np.frombuffer(piece, dtype=kind)
-                if bool(((numbers & kind.type(bits)) == bits).any()):
+                # Without its sign, a larger number has larger bits, and NaN and infinity have the largest.
+                sizes = np.frombuffer(piece, dtype=kind) & kind.type((1 << (bits - 1)) - 1)
+                largest = int(sizes.max())
+                if largest >= EXPONENTS[entry.dtype]:
                     _refuse(
                         where,
                         f"tensor '{name}' holds values that are not finite (NaN or infinity)",
                         "ask for another copy; such a model cannot be merged",
+                    )
+                if largest >= _TOO_LARGE[entry.dtype]:
+                    _refuse(
+                        where,
+                        f"tensor '{name}' holds numbers of {LARGEST:.0e} or more, which no model has",
+                        "ask for another copy; sums of such numbers are infinite",
                     )
 
 

@@ -51,6 +51,13 @@ CODE = frozenset(
 )
 # Keys with which a file asks for code of its own.
 CODE_KEYS = frozenset({"auto_map", "trust_remote_code", "custom_pipelines", "custom_generate"})
+# Keys whose value may be a repository of compiled code, as owner/name; transformers would fetch and run it.
+KERNEL_KEYS = frozenset(
+    {"attn_implementation", "_attn_implementation", "experts_implementation", "_experts_implementation"}
+    | {"kernel_config", "use_kernels"}
+)
+# With these an adapter says what is imported for its base; a module of these packages only.
+IMPORT_KEY, IMPORTED = "parent_library", ("transformers", "peft")
 # Files that tools read settings from.
 SETTINGS = (
     *("config.json", "generation_config.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"),
@@ -246,19 +253,35 @@ def no_code_wanted(model: Inspected) -> None:
                 f"{model.name}, {name}: {keys[0]} asks for code of the checkpoint's own, which is never run; use a "
                 f"model whose architecture transformers has built in"
             )
+        for key, value in _pairs(model.json(name)):
+            if key in KERNEL_KEYS and any("/" in text for text in _texts(value)):
+                raise UserError(
+                    f"{model.name}, {name}: {key} is {_short(value)}, which asks for code of another repository; remove the key"
+                )
+            if key == IMPORT_KEY and (not isinstance(value, str) or value.partition(".")[0] not in IMPORTED):
+                raise UserError(
+                    f"{model.name}, {name}: {key} is {_short(value)}, which asks for a module to be imported; remove the key"
+                )
 
 
-def _keys(value: Any) -> set[str]:
-    found: set[str] = set()
+def _pairs(value: Any) -> Iterator[tuple[str, Any]]:
+    """Yield all keys with their values, at any depth."""
     todo = [value]
     while todo:
         part = todo.pop()
         if isinstance(part, dict):
-            found |= part.keys()
+            yield from part.items()
             todo += part.values()
         elif isinstance(part, list):
             todo += part
-    return found
+
+
+def _keys(value: Any) -> set[str]:
+    return {key for key, _ in _pairs(value)}
+
+
+def _texts(value: Any) -> list[str]:
+    return [text for _, text in _pairs({"": value, "all": [value]}) if isinstance(text, str)]
 
 
 def one_kind(model: Inspected) -> None:
@@ -357,7 +380,7 @@ def shapes_of_config(model: Inspected) -> None:
 
 
 def finite_numbers(model: Inspected) -> None:
-    """Refuse weights that are NaN or infinite; files are read in small pieces."""
+    """Refuse weights that are NaN or infinite, or so large that sums of them would be; files are read in small pieces."""
     for file, tensors in model.headers.items():
         check_finite(model.folder / file, tensors, f"{model.name}, {file}")
 
@@ -722,7 +745,8 @@ def own_base(model: Inspected) -> None:
 def claimed_base(model: Inspected) -> str:
     """Return what an adapter says it was made for; empty if it says nothing."""
     found = model.json(ADAPTER_CONFIG).get("base_model_name_or_path")
-    return found[:LONGEST_PLACE] if isinstance(found, str) else ""
+    # JSON may hold half a character, which no file takes.
+    return found[:LONGEST_PLACE].encode("utf-8", "replace").decode() if isinstance(found, str) else ""
 
 
 def names_of_base(model: Inspected) -> tuple[str, ...]:

@@ -4,42 +4,46 @@ Allowed are text, loops over the conversation or over short ranges, conditions, 
 themselves, comparisons, concatenation, the usual methods of strings and dicts, Jinja's harmless filters and tests, and the
 functions that transformers gives to templates (``raise_exception``, ``strftime_now``). Everything else is refused: other
 templates, attributes that begin with an underscore, unknown functions and filters, and ways to grow a text beyond what goes
-in (repetition, powers, paddings, long ranges, a variable that doubles itself in a loop, loops within loops within loops).
+in: repetition, powers, paddings, long ranges, loops within loops within loops, and those that take several steps, as a
+variable that doubles itself (:mod:`infoconflict.purify.growth`).
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from jinja2 import Environment, TemplateSyntaxError, nodes
 from jinja2.ext import Extension
 from jinja2.parser import Parser
 
 from infoconflict.errors import UserError
+from infoconflict.purify.growth import WIDEST_INDENT, growth_of
 
 LONGEST_TEMPLATE = 100_000
 """Characters; the longest of well-known models have about 15,000."""
 LONGEST_RANGE = 1_000
 DEEPEST_LOOP = 3
-WIDEST_INDENT = 16
 
 FUNCTIONS = frozenset({"raise_exception", "strftime_now", "namespace", "range", "dict"})
 UNWANTED = frozenset({"lipsum", "cycler", "joiner"})
 """What else Jinja gives to every template."""
 METHODS = frozenset(
     {"strip", "lstrip", "rstrip", "split", "rsplit", "startswith", "endswith", "upper", "lower", "title", "capitalize"}
-    | {"replace", "find", "items", "keys", "values", "get", "append", "join", "removeprefix", "removesuffix", "isdigit"}
+    | {"replace", "find", "items", "keys", "values", "get", "join", "removeprefix", "removesuffix", "isdigit"}
 )
 FILTERS = frozenset(
     {"trim", "length", "count", "upper", "lower", "title", "capitalize", "replace", "join", "list", "first", "last"}
     | {"default", "d", "tojson", "string", "int", "float", "items", "dictsort", "selectattr", "rejectattr", "select"}
     | {"reject", "map", "reverse", "sort", "unique", "safe", "escape", "e", "abs", "round", "min", "max", "sum"}
 )
-# What makes of two texts one whose length is a product.
-_MULTIPLY = frozenset({"replace", "join"})
+BY_ATTRIBUTE = frozenset({"map", "selectattr", "rejectattr"})
+"""Filters whose first argument names an attribute; of these and of others, an argument ``attribute`` does."""
+PLACES = frozenset({"index", "index0", "revindex", "revindex0", "length", "depth", "depth0"})
+"""Numbers of a loop."""
 _FORBIDDEN: dict[type[nodes.Node], str] = {
     nodes.Import: "imports another template",
     nodes.FromImport: "imports another template",
     nodes.Include: "includes another template",
     nodes.Extends: "extends another template",
+    nodes.Block: "has a block, which is there for other templates",
     nodes.Pow: "raises a number to a power",
     nodes.Mul: "multiplies, which can repeat a text without end",
     nodes.InternalName: "uses a name of Jinja's own",
@@ -76,10 +80,12 @@ def check_template(text: str, where: str) -> None:
         )
     try:
         tree = Environment(extensions=["jinja2.ext.loopcontrols", _Generation]).parse(text)
+        macros = {macro.name for macro in tree.find_all(nodes.Macro)}
+        found = next(_findings(tree, macros), None) or growth_of(tree)
     except (TemplateSyntaxError, RecursionError) as error:
         raise UserError(f"{where}: the chat template cannot be parsed ({error}); remove it") from error
-    macros = {macro.name for macro in tree.find_all(nodes.Macro)}
-    for line, what in _findings(tree, macros):
+    if found:
+        line, what = found
         raise UserError(
             f"{where}: the chat template {what} (line {line}), and a template may only format; remove it, or take the "
             f"base model's"
@@ -98,10 +104,11 @@ def _findings(tree: nodes.Template, macros: set[str]) -> Iterator[tuple[int, str
     for node in _walk(tree):
         if what := _finding(node, macros):
             yield node.lineno, what
+    called = {macro.name: _calls(macro) & macros for macro in tree.find_all(nodes.Macro)}
     for macro in tree.find_all(nodes.Macro):
-        if called := sorted(_calls(macro) & macros):
-            yield macro.lineno, f"has a macro that calls the macro '{called[0]}'"
-    yield from _loops(tree, 0, _kept_names(tree))
+        if macro.name in _reached(macro.name, called):
+            yield macro.lineno, f"has the macro '{macro.name}', which calls itself"
+    yield from _loops(tree, 0)
 
 
 def _walk(node: nodes.Node) -> Iterator[nodes.Node]:
@@ -118,7 +125,7 @@ def _finding(node: nodes.Node, macros: set[str]) -> str | None:
     if isinstance(node, nodes.Getitem) and isinstance(node.arg, nodes.Const):
         if str(node.arg.value).startswith("_"):
             return f"reaches for the item '{node.arg.value}'"
-    elif isinstance(node, nodes.Getitem) and isinstance(node.arg, nodes.Concat | nodes.Add | nodes.Filter):
+    elif isinstance(node, nodes.Getitem) and _is_put_together(node.arg):
         return "reaches for an item whose name it puts together"
     if isinstance(node, nodes.Name) and node.name.startswith("__"):
         return f"uses the name '{node.name}'"
@@ -145,7 +152,18 @@ def _filter(node: nodes.Filter) -> str | None:
         return "writes JSON with an indent that may be very wide"
     if node.name == "map" and node.args and (not all_known or constants[0] not in FILTERS):
         return "applies a filter by a name that is not allowed"
+    attributes = [keyword.value for keyword in node.kwargs if keyword.key == "attribute"]
+    attributes += node.args[:1] if node.name in BY_ATTRIBUTE else []
+    if not all(map(_is_plain_attribute, attributes)):
+        return f"has the filter '{node.name}' reach for an attribute that it does not name plainly"
     return None
+
+
+def _is_plain_attribute(node: nodes.Node) -> bool:
+    """Say whether this is an attribute's name as it stands, or a number, and no part of it begins with an underscore."""
+    if not isinstance(node, nodes.Const):
+        return False
+    return not any(part.startswith("_") for part in str(node.value).split("."))
 
 
 def _call(node: nodes.Call, macros: set[str]) -> str | None:
@@ -160,7 +178,7 @@ def _call(node: nodes.Call, macros: set[str]) -> str | None:
 
 
 def _is_short(limit: nodes.Node) -> bool:
-    """Say whether the limit of a range is a small number, or the length of something that is there, less a small number."""
+    """Say whether the limit of a range is a small number, a length or a place in a loop, or made of two such."""
     match limit:
         case nodes.Const():
             return isinstance(limit.value, int) and abs(limit.value) <= LONGEST_RANGE
@@ -168,7 +186,9 @@ def _is_short(limit: nodes.Node) -> bool:
             return _is_short(limit.node)
         case nodes.Filter():
             return limit.name in ("length", "count")
-        case nodes.Sub():
+        case nodes.Getattr(node=nodes.Name(name="loop")):
+            return limit.attr in PLACES
+        case nodes.Add() | nodes.Sub():
             return _is_short(limit.left) and _is_short(limit.right)
     return False
 
@@ -179,12 +199,22 @@ def _is_number(node: nodes.Node) -> bool:
         case nodes.Const():
             return isinstance(node.value, int)
         case nodes.Getattr(node=nodes.Name(name="loop")):
-            return True
+            return node.attr in PLACES
         case nodes.Filter():
             return node.name in ("length", "count")
         case nodes.Add() | nodes.Sub():
             return _is_number(node.left) and _is_number(node.right)
     return False
+
+
+def _is_put_together(node: nodes.Node) -> bool:
+    """Say whether this may be a text made of others."""
+    return isinstance(node, nodes.Concat | nodes.Add | nodes.Filter) and not _is_place(node)
+
+
+def _is_place(node: nodes.Node) -> bool:
+    """Say whether this cannot be a text: a number, or a sum with one in it, as in ``messages[loop.index0 + 1]``."""
+    return _is_number(node) or (isinstance(node, nodes.Add) and (_is_place(node.left) or _is_place(node.right)))
 
 
 def _named(call: nodes.Call) -> str | None:
@@ -195,62 +225,23 @@ def _calls(node: nodes.Node) -> set[str]:
     return {name for call in node.find_all(nodes.Call) if (name := _named(call))}
 
 
-def _loops(node: nodes.Node, depth: int, kept: set[str]) -> Iterator[tuple[int, str]]:
-    """Look for loops that are too deep, recursive, or in which a text that outlives a round takes itself up twice."""
+def _reached(name: str, called: Mapping[str, set[str]]) -> set[str]:
+    """Return the macros that a macro calls, directly or by way of others."""
+    found: set[str] = set()
+    todo = [name]
+    while todo:
+        new = called[todo.pop()] - found
+        found |= new
+        todo += new
+    return found
+
+
+def _loops(node: nodes.Node, depth: int) -> Iterator[tuple[int, str]]:
+    """Look for loops that are too deep or recursive."""
     for child in node.iter_child_nodes():
         if isinstance(child, nodes.For):
             if child.recursive:
                 yield child.lineno, "has a recursive loop"
             if depth + 1 > DEEPEST_LOOP:
                 yield child.lineno, f"has more than {DEEPEST_LOOP} loops within one another"
-            yield from _loops(child, depth + 1, kept)
-        else:
-            if depth and isinstance(child, nodes.Assign | nodes.AssignBlock) and (name := _doubled(child, kept)):
-                yield child.lineno, f"may double the text '{name}' in each round of a loop"
-            yield from _loops(child, depth, kept)
-
-
-def _kept_names(tree: nodes.Template) -> set[str]:
-    """Return what outlives a round of a loop: attributes of namespaces, and variables that are made of them."""
-    found: list[nodes.Assign | nodes.AssignBlock] = [*tree.find_all(nodes.Assign), *tree.find_all(nodes.AssignBlock)]
-    assigned = [(name, _mentions(node)) for node in found if (name := _written(node.target))]
-    kept = {name for name, _ in assigned if "." in name}
-    while more := {name for name, mentions in assigned if name not in kept and kept & set(mentions)}:
-        kept |= more
-    return kept
-
-
-def _mentions(node: nodes.Node) -> list[str]:
-    """Return the names in what is assigned, as often as they stand there."""
-    values = [node.node] if isinstance(node, nodes.Assign) else list(getattr(node, "body", []))
-    return [name for value in values for part in _walk(value) if (name := _written(part))]
-
-
-def _doubled(node: nodes.Assign | nodes.AssignBlock, kept: set[str]) -> str | None:
-    """Return what an assignment may make twice as long, of the texts that outlive a round."""
-    target = _written(node.target)
-    if target not in kept:
-        return None
-    times = sum(name in kept for name in _mentions(node))
-    if isinstance(node, nodes.AssignBlock):
-        return target if times > 1 else None
-    parts = list(_walk(node.node))
-    adds = any(isinstance(part, nodes.Concat | nodes.Add) for part in parts)
-    multiplies = any(
-        (isinstance(part, nodes.Filter) and part.name in _MULTIPLY)
-        or (isinstance(part, nodes.Getattr) and part.attr in _MULTIPLY)
-        or (isinstance(part, nodes.Call) and isinstance(part.node, nodes.Name) and part.node.name not in FUNCTIONS)
-        for part in parts
-    )
-    return target if (times > 1 and adds) or (times > 0 and multiplies) else None
-
-
-def _written(node: nodes.Node) -> str | None:
-    match node:
-        case nodes.Name():
-            return str(node.name)
-        case nodes.NSRef():
-            return f"{node.name}.{node.attr}"
-        case nodes.Getattr(node=nodes.Name() as owner):
-            return f"{owner.name}.{node.attr}"
-    return None
+        yield from _loops(child, depth + isinstance(child, nodes.For))
