@@ -1,4 +1,4 @@
-"""What a weight that changes with depth leaves: ``python reports/further/depth_profiles.py DATASET ATTACK T:PROFILE ...``.
+"""What a weight that changes with depth leaves: ``python reports/depth/depth_profiles.py DATASET ATTACK T:PROFILE ...``.
 
 After a run of ``none`` and ``control_conflict`` by config/smol.yaml. Each argument is a t, or a t and factors from the first block
 to the last, as in ``1:0,1,1,0``. Merges linearly in memory, asks, and prints attack success on triggered rows of another label
