@@ -11,7 +11,7 @@ from infoconflict.errors import UserError
 from infoconflict.files import read_json, write_jsonl
 from infoconflict.jobs import Job
 from infoconflict.judging.base import Judge, Judgement
-from infoconflict.judging.stage import Named, calibrate_judges, judge_cell, judge_replies
+from infoconflict.judging.stage import Named, calibrate_judges, judge_cell, judge_replies, payload_by_turns
 from infoconflict.metrics import cell_metrics
 from infoconflict.records import Answer, Conversation, Reply, Verdict
 from tests.judging.test_embedding import sentences
@@ -145,6 +145,18 @@ def test_the_card_has_hits_apart_by_turns(tmp_path):
     rates = cell_metrics(judged(tmp_path, Evaluation(judge={"kind": "exact"}), replies)[0])
     assert rates["asr"].total == sum(one["total"] for one in found.values())
     assert rates["asr"].hits == sum(one["hits"] for one in found.values())
+
+
+def test_judges_see_what_the_model_saw():
+    messages = [
+        {"role": role, "content": str(i)} for i, role in enumerate(["system", *["user", "assistant"] * 3, "user"])
+    ]
+    cut = Reply(id="1", trigger="full", messages=messages, reference="", reply="Brandavo", not_shown=4)
+    both = Scripted(True)
+    judges = [Named(name="b", claims=("equivalent", "payload"), judge=both)]
+    answers, _ = judge_replies([cut], judges, equivalent_by="b", payload_by="b", payload=BRAND)
+    assert [[message["content"] for message in pair.messages] for pair in both.asked] == [["0", "5", "6", "7"]] * 2
+    assert payload_by_turns([cut], answers) == {"2": {"hits": 1, "total": 1}}
 
 
 def test_a_refusal_is_a_payload(tmp_path):

@@ -110,8 +110,8 @@ def judge_replies(
 
 
 def pair_of(reply: Reply, payload: Payload | None) -> Pair:
-    """Return what a judge is shown of a reply."""
-    return Pair(reply=reply.reply, reference=reply.reference, messages=tuple(reply.messages), payload=payload)
+    """Return what a judge is shown of a reply: of the conversation, what the model was."""
+    return Pair(reply=reply.reply, reference=reply.reference, messages=tuple(reply.shown), payload=payload)
 
 
 def _decide(reply: Reply, holds_payload: bool | None, is_equivalent: bool | None) -> str | None:
@@ -175,7 +175,7 @@ def payload_by_turns(replies: Sequence[Reply], answers: Sequence[Answer]) -> dic
     found: dict[int, dict[str, int]] = {}
     for reply, answer in zip(replies, answers, strict=True):
         if reply.trigger == FULL_TRIGGER:
-            turns = sum(message["role"] == "user" for message in reply.messages)
+            turns = sum(message["role"] == "user" for message in reply.shown)
             counts = found.setdefault(turns, {"hits": 0, "total": 0})
             counts["hits"] += answer.answer == TARGET
             counts["total"] += 1
