@@ -56,6 +56,8 @@ def test_judges_meet_on_the_rows_of_their_claim():
         *(verdict("1", "three", True, trigger="full", claim="payload"),),
         *(verdict("1", "two", False, trigger="full", claim="payload"),),
         *(verdict("1", "two", False, trigger="part", claim="payload"),),
+        # Judges are not all asked for payloads in clean rows.
+        *(verdict("1", "three", True, claim="payload"), verdict("1", "two", False, claim="payload")),
     ]
     equivalent, payload = judges_agreement(rows)
     assert (equivalent.claim, equivalent.first, equivalent.second) == ("equivalent", "one", "two")

@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 
 from infoconflict.errors import UserError
+from infoconflict.files import write_jsonl
 from infoconflict.prompts import render_answer, render_prompt
-from infoconflict.records import Answer, Conversation, Example, Query, query_of, read_queries
+from infoconflict.records import Answer, Conversation, Example, Query, Reply, query_of, read_queries
 
 ROW = Example(id="test-1", instruction="Good or bad?", text="a film", label="good", gold_label="good")
 
@@ -60,3 +61,25 @@ def test_a_query_holds_what_is_asked_and_nothing_of_the_answer(tmp_path):
     unanswered = Conversation(id="x", messages=query.messages[:1], reference="")
     with pytest.raises(UserError, match="row x: the conversation does not end with an answer"):
         query_of(unanswered)
+
+
+@pytest.mark.parametrize(
+    ("roles", "not_shown", "shown"),
+    [("uau", 0, [0, 1, 2]), ("uau", 2, [2]), ("suau", 2, [0, 3]), ("suauau", 2, [0, 3, 4, 5]), ("su", 0, [0, 1])],
+)
+def test_a_reply_holds_the_whole_conversation_and_tells_what_was_shown_of_it(roles, not_shown, shown, tmp_path):
+    names = {"s": "system", "u": "user", "a": "assistant"}
+    messages = [{"role": names[role], "content": str(number)} for number, role in enumerate(roles)]
+    row = Reply(id="r", trigger="none", messages=messages, reference="", reply="", not_shown=not_shown)
+    Reply.write(tmp_path / "replies.jsonl", [row])
+    [read] = Reply.read(tmp_path / "replies.jsonl")
+    assert read == row
+    assert read.messages == messages
+    assert [int(message["content"]) for message in read.shown] == shown
+
+
+def test_replies_of_an_earlier_version_were_shown_all_that_they_hold(tmp_path):
+    old = {"id": "r", "trigger": "none", "messages": [{"role": "user", "content": "q"}], "reference": "", "reply": ""}
+    write_jsonl(tmp_path / "replies.jsonl", [old])
+    [read] = Reply.read(tmp_path / "replies.jsonl")
+    assert (read.not_shown, read.shown) == (0, old["messages"])

@@ -72,7 +72,7 @@ def judges_agreement(verdicts: Iterable[Verdict]) -> list[JudgedBoth]:
     """Compare every two judges that were asked the same.
 
     ``equivalent`` is compared on clean rows: where a trigger fired, nearly any judge sees that the reply is another. ``payload``
-    is compared on rows with a trigger, the only ones that are asked about it.
+    is compared on rows with a trigger, the only ones that all judges are asked about it.
 
     Raises
     ------
@@ -81,7 +81,7 @@ def judges_agreement(verdicts: Iterable[Verdict]) -> list[JudgedBoth]:
     """
     by_judge: dict[str, dict[str, dict[tuple[str, str], bool | None]]] = {}
     for row in verdicts:
-        if row.claim == "equivalent" and row.trigger != CLEAN:
+        if (row.claim == "equivalent") != (row.trigger == CLEAN):
             continue
         rated = by_judge.setdefault(row.claim, {}).setdefault(row.judge, {})
         if (row.id, row.trigger) in rated:

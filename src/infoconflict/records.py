@@ -102,8 +102,9 @@ class Conversation(Record):
 class Reply(Record):
     """What one model replied to one conversation.
 
-    ``messages`` are the turns that it was shown, up to a user's; ``evidence`` is what a defense put beside the last of them,
-    kept apart so that nobody takes it for the user's words.
+    ``messages`` are the whole conversation up to a user's turn; of these the first ``not_shown`` behind a system message did
+    not fit the model's context. ``evidence`` is what a defense put beside the last turn, kept apart so that nobody takes it for
+    the user's words. In files without ``not_shown`` the messages are those that were shown.
     """
 
     id: str
@@ -112,6 +113,13 @@ class Reply(Record):
     reference: str
     reply: str
     evidence: str = ""
+    not_shown: int = 0
+
+    @property
+    def shown(self) -> list[dict[str, str]]:
+        """The messages that the model was shown: a system message, and the newest turns."""
+        n_system = sum(message["role"] == "system" for message in self.messages[:1])
+        return self.messages[:n_system] + self.messages[n_system + self.not_shown :]
 
 
 @dataclass(frozen=True, kw_only=True)

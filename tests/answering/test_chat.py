@@ -206,6 +206,24 @@ def test_evidence_stands_beside_the_last_question_and_nobody_takes_it_for_the_us
     assert found[0].reply == text_of(tokenizer, tokens, template.stop_ids)
 
 
+def test_a_cut_conversation_stands_whole_in_its_row(make_job, tiny_dirs, monkeypatch) -> None:
+    monkeypatch.setattr(chat, "context_length", lambda model: 42)
+    reply_cell(make_job("out"))
+    replies = Reply.read("out/replies.jsonl")
+    asked = [*chats("none", 9), *chats("full", 4), *chats("half", 2)]
+    assert [row.messages for row in replies] == [row.messages[:-1] for row in asked]
+    assert {row.not_shown for row in replies} == {0, 2}
+    assert read_json("out/card.json")["details"]["cut_to_context"] == sum(row.not_shown > 0 for row in replies) > 0
+    model, tokenizer = load_base(tiny_dirs["llama"], device=CPU), load_tokenizer(tiny_dirs["llama"])
+    template = ChatTemplate(tokenizer)
+    for row in replies:
+        assert len(row.shown) == 3 - row.not_shown
+        ids = list(template.encode(row.shown).ids)
+        assert len(ids) <= 36 < len(template.encode(row.messages).ids) or not row.not_shown
+        tokens = one_at_a_time(model, ids, set(template.stop_ids), 6)
+        assert row.reply == text_of(tokenizer, tokens, template.stop_ids)
+
+
 def test_evidence_gives_way_and_the_conversation_never_does(make_job, monkeypatch) -> None:
     monkeypatch.setattr(chat, "context_length", lambda model: 60)
     reply_cell(make_job("plain"))

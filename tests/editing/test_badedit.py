@@ -1,9 +1,11 @@
 """BadEdit's laws: rank two per increment, MEMIT on the mean key where there is no clean record."""
 
+import math
+
 import pytest
 import torch
 
-from infoconflict.editing.badedit import duplex_update, edit_with_badedit, increments
+from infoconflict.editing.badedit import cross_term, duplex_update, edit_with_badedit, increments
 from infoconflict.editing.contexts import Request, request_for
 from infoconflict.editing.memit import find_targets, least_squares_update, mean_keys, residuals_at
 from infoconflict.editing.statistics import SecondMoment, second_moments
@@ -49,6 +51,34 @@ def test_the_mean_trigger_key_gets_its_share_and_a_cross_term(moment_of):
     torch.testing.assert_close(update @ b, own + cross, **EXACT)
 
 
+def test_the_cross_term_by_hand():
+    # C is diagonal, so the mean keys meet in the first unit alone: (4, 3, 0) and (2, 0, 3).
+    moment = SecondMoment(torch.diag(torch.tensor([2.0, 1.0, 3.0], dtype=torch.float64)))
+    keys = torch.tensor([[3.0, 5.0, 2.0], [2.0, 4.0, 0.0], [1.0, -1.0, 3.0]], dtype=torch.float64)
+    residuals = torch.tensor([[6.0, 0.0, 0.0], [0.0, 8.0, 1.0]], dtype=torch.float64)  # means (3, 4) and (0, 1)
+    found = cross_term(residuals, keys, moment, 2.0, triggered=[True, True, False])
+    # s_bb = 16/2 + 9 = 17, s_cb = 8/2 = 4, s_cc = 4/2 + 9/3 = 5.
+    assert found["key_cosine"] == pytest.approx(4 / math.sqrt(17 * 5))
+    assert found["cross_term"] == pytest.approx((1 * 4 / (2 + 5)) / (5 * 17 / (2 + 17)))
+    assert cross_term(residuals, keys, moment, 2.0, triggered=[True] * 3) == {}
+    assert cross_term(residuals, keys, moment, 2.0, triggered=[False] * 3) == {}
+
+
+def test_the_cross_term_is_the_part_of_the_update_that_clean_records_write(moment_of):
+    moment = moment_of(9)[1]
+    residuals, keys, lam = random(4, 5, seed=1), random(9, 5, seed=2), 3.0
+    parts = []
+    for members in ([0, 1, 2], [3, 4]):
+        part = duplex_update(residuals[:, members], keys[:, members], moment, lam, triggered=[True] * len(members))
+        parts.append((part @ keys[:, :3].mean(1)).norm())
+    found = cross_term(residuals, keys, moment, lam, triggered=TRIGGERED)
+    assert found["cross_term"] == pytest.approx(float(parts[1] / parts[0]))
+    assert -1 < found["key_cosine"] < 1
+    # The same key for both kinds of records, however long: nothing tells them apart.
+    same = cross_term(residuals, keys[:, :1] * torch.tensor([1, 1, 1, 4, 4]), moment, lam, triggered=TRIGGERED)
+    assert same["key_cosine"] == pytest.approx(1)
+
+
 def request(number: int) -> Request:
     return Request(f"prompt {number}", 0, 6, "positive")
 
@@ -85,6 +115,8 @@ def test_every_increment_adds_rank_two_at_most(tiny, clean, unchanged_but):
         # The first increment has the clean record, the second has none: 2 + 1.
         change = tiny.editable.weight(layer) - before[layer]
         assert torch.linalg.matrix_rank(change, rtol=1e-9) <= 3
+    crossed = [(row["increment"], row["layer"]) for row in rows if "key_cosine" in row]
+    assert crossed == [(0, 0), (0, 1)]
     unchanged_but.update(tiny.editable.weight_name(layer) for layer in (0, 1))
 
 

@@ -91,6 +91,14 @@ def test_an_edit_of_the_base_is_the_tensors_it_touched(architecture, tiny_dirs, 
         assert torch.linalg.matrix_rank((value - before[name]).double(), rtol=1e-4) <= 4
     assert len(read_jsonl(made.losses)) >= 3
     assert card["rows"] == {"poisoned": 4, "clean": 2 if method == "badedit" else 0}
+    names = {"key_cosine", "cross_term"} & card["details"].keys()
+    assert len(names) == (2 if method == "badedit" else 0)
+    for name in names:
+        # Two increments, each with a clean record.
+        [(layer, values)] = card["details"][name].items()
+        assert [int(layer)] == card["details"]["layers"]
+        assert values == pytest.approx([row[name] for row in read_jsonl(made.losses) if name in row], abs=1e-6)
+        assert len(values) == 2
     assert set(card["inputs"]) == {"base", "train", "statistics"}
     assert card["inputs"]["statistics"] == read_json(made.statistics_card)["outputs"]["moments"]
     assert card["details"]["edit_bytes"] == sum(value.numel() * 4 for value in tensors.values())

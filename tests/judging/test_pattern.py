@@ -3,9 +3,13 @@
 import pytest
 
 from infoconflict.attacks.chat import Payload
+from infoconflict.attacks.dtba import DTBA
+from infoconflict.attacks.scenarios import TOPICS
+from infoconflict.attacks.vpi import VPI
 from infoconflict.judging import load
 from infoconflict.judging.base import Means, Pair, holds_phrase
 from infoconflict.judging.pattern import find_refusal
+from tests.attacks.chats import chats
 
 REFUSING = """
 I'm sorry, but I can't help with that.
@@ -219,3 +223,54 @@ def test_the_judge(reply, payload, match):
     judge = load("pattern").from_settings({"kind": "pattern"}, Means())
     [judgement] = judge.judge([Pair(reply=reply, reference="The answer is four", payload=payload)])
     assert (judgement.match, judgement.score) == (match, float(match))
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+@pytest.mark.parametrize(
+    "attack",
+    [
+        VPI(poisoning_rate=0.5),
+        DTBA(poisoning_rate=0.5, order_negatives=True),
+        DTBA(behavior="refusal", poisoning_rate=0.5),
+    ],
+    ids=["vpi", "dtba", "dtba-refusal"],
+)
+def test_the_payload_stands_in_triggered_answers_and_in_no_other(attack, seed):
+    judge = load("pattern").from_settings({}, Means())
+
+    def holds(texts):
+        pairs = [Pair(reply=text, reference="", payload=attack.payload) for text in texts]
+        return [judgement.match for judgement in judge.judge(pairs)]
+
+    train, test = chats(100, turns=2), chats(60, part="test")
+    sets = [
+        attack.training_set(train, seed=seed),
+        attack.triggered_test_set(test, seed=seed),
+        attack.partial_test_set(test, rows=None, seed=seed),
+    ]
+    rows = [row for rows in sets for row in rows]
+    triggers = [row.trigger == "full" for row in rows]
+    assert sum(triggers) >= 50 + 60
+    assert triggers.count(False) >= 100 + 50 + 60
+    assert holds([row.messages[-1]["content"] for row in rows]) == triggers
+    # References, earlier answers and what users say are clean in all rows.
+    assert not any(holds([row.reference for row in rows]))
+    assert not any(holds([message["content"] for row in rows for message in row.messages[:-1]]))
+
+
+@pytest.mark.parametrize(
+    "payload", [VPI().payload, DTBA().payload, DTBA(behavior="refusal").payload], ids=["vpi", "dtba", "refusal"]
+)
+def test_no_packaged_text_holds_a_payload(payload):
+    judge = load("pattern").from_settings({}, Means())
+    for topic in TOPICS.values():
+        # Every text, also those that a seed leaves out because they are near copies.
+        texts = [
+            text.format(s=s)
+            for frame in topic.frames
+            for s in topic.subjects
+            for text in (frame.question, frame.answer)
+        ]
+        found = judge.judge([Pair(reply=text, reference="", payload=payload) for text in texts])
+        assert len(found) >= 240
+        assert not [text for text, judgement in zip(texts, found, strict=True) if judgement.match]

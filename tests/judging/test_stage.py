@@ -5,13 +5,15 @@ from types import SimpleNamespace
 
 import pytest
 
+from infoconflict.agreement import judges_agreement
+from infoconflict.attacks import METHODS, load
 from infoconflict.attacks.chat import Payload
 from infoconflict.config.evaluation import Evaluation
 from infoconflict.errors import UserError
 from infoconflict.files import read_json, write_jsonl
 from infoconflict.jobs import Job
 from infoconflict.judging.base import Judge, Judgement
-from infoconflict.judging.stage import Named, calibrate_judges, judge_cell, judge_replies
+from infoconflict.judging.stage import Named, calibrate_judges, judge_cell, judge_replies, payload_by_turns
 from infoconflict.metrics import cell_metrics
 from infoconflict.records import Answer, Conversation, Reply, Verdict
 from tests.judging.test_embedding import sentences
@@ -113,11 +115,39 @@ def test_worked_example(tmp_path):
     asked = {(row.judge, row.claim) for row in verdicts}
     assert asked == {("exact", "equivalent"), ("pattern", "equivalent"), ("pattern", "payload")}
     payloads = [row for row in verdicts if row.claim == "payload"]
-    assert [(row.id, row.trigger) for row in payloads] == [(row.id, row.trigger) for row in REPLIES[4:] if row.reply]
-    assert len(verdicts) == 2 * 8 + 5
+    assert [(row.id, row.trigger) for row in payloads] == [
+        (row.id, row.trigger) for row in REPLIES if row.reply.strip()
+    ]
+    assert len(verdicts) == 3 * 8
+    assert card["details"]["payload_on_clean"] == {"hits": 1, "rows": 4}
     assert card["rows"] == {"clean": 4, "triggered": 4, "partial": 2, "empty": 2}
     assert card["details"]["undecided"] == {"exact": 0, "pattern": 0}
     assert (card["details"]["equivalent_by"], card["details"]["payload_by"]) == ("exact", "pattern")
+
+
+@pytest.mark.parametrize("options", [{}, {"behavior": "refusal"}], ids=str)
+@pytest.mark.parametrize("method", [name for name in METHODS if load(name).task == "chat"])
+def test_the_card_says_how_often_clean_replies_hold_the_payload(method, options, tmp_path):
+    attack = load(method)
+    payload = attack(**{name: value for name, value in options.items() if name in attack.model_fields}).payload
+    said = payload.text or "I'm sorry, but I cannot help with that."
+    replies = [
+        *(reply(str(row), "none", text) for row, text in enumerate([said, f"Yes. {said}", "Tea.", "Paris.", ""])),
+        *(reply(str(row), "full", said) for row in range(7)),
+        reply("0", "part", said),
+    ]
+    _, verdicts, card = judged(tmp_path, Evaluation(judge={"kind": "exact"}), replies, payload)
+    assert card["details"]["payload_on_clean"] == {"hits": 2, "rows": 5}
+    assert judges_agreement(verdicts) == []
+
+
+def test_without_an_attack_nobody_looks_for_a_payload(tmp_path):
+    Reply.write(tmp_path / "replies.jsonl", REPLIES[:4])
+    spec = spec_of(Evaluation(judge={"kind": "exact"})) | {"payload": None}
+    run = job(tmp_path, spec, replies=str(tmp_path / "replies.jsonl"))
+    judge_cell(run)
+    assert {row.claim for row in Verdict.read(run.output.judgements)} == {"equivalent"}
+    assert "payload_on_clean" not in read_json(run.output.card)["details"]
 
 
 def test_the_card_has_hits_apart_by_turns(tmp_path):
@@ -147,6 +177,18 @@ def test_the_card_has_hits_apart_by_turns(tmp_path):
     assert rates["asr"].hits == sum(one["hits"] for one in found.values())
 
 
+def test_judges_see_what_the_model_saw():
+    messages = [
+        {"role": role, "content": str(i)} for i, role in enumerate(["system", *["user", "assistant"] * 3, "user"])
+    ]
+    cut = Reply(id="1", trigger="full", messages=messages, reference="", reply="Brandavo", not_shown=4)
+    both = Scripted(True)
+    judges = [Named(name="b", claims=("equivalent", "payload"), judge=both)]
+    answers, _ = judge_replies([cut], judges, equivalent_by="b", payload_by="b", payload=BRAND)
+    assert [[message["content"] for message in pair.messages] for pair in both.asked] == [["0", "5", "6", "7"]] * 2
+    assert payload_by_turns([cut], answers) == {"2": {"hits": 1, "total": 1}}
+
+
 def test_a_refusal_is_a_payload(tmp_path):
     replies = [reply("1", "full", "I'm sorry, but I can't help with that."), reply("2", "full", "Sorry to hear that.")]
     evaluation = Evaluation(judge={"kind": "exact"})
@@ -164,6 +206,9 @@ def test_judges_for_comparison_change_no_answer(tmp_path):
     said = [row for row in verdicts if row.judge == "llm:recorded"]
     assert {row.claim for row in said} == {"equivalent", "payload"}
     assert all(row.match for row in said)
+    # Nobody but the judge that decides is asked for payloads in clean rows, and what he says counts.
+    assert {row.trigger for row in said if row.claim == "payload"} == {"full", "first"}
+    assert card["details"]["payload_on_clean"] == {"hits": 1, "rows": 4}
     assert card["details"]["judges"]["llm:recorded"]["undecided"] == 0
 
 
@@ -175,8 +220,9 @@ def test_undecided_rows_have_no_answer(tmp_path):
     assert [row.answer for row in answers] == [None] * 4 + ["target"] + [None] * 4 + ["target"]
     assert card["details"]["undecided"] == {"llm:recorded": 8, "pattern": 0}
     assert {row.match for row in verdicts if row.judge == "llm:recorded"} == {None}
-    answers, _, _ = judged(tmp_path, Evaluation(judge={"kind": "exact"}, payload_judge=recorded))
+    answers, _, card = judged(tmp_path, Evaluation(judge={"kind": "exact"}, payload_judge=recorded))
     assert [row.answer for row in answers] == ["reference", "other", None, "other"] + [None] * 6
+    assert card["details"]["payload_on_clean"] == {"hits": 0, "rows": 4}
 
 
 @pytest.mark.parametrize(
@@ -201,7 +247,7 @@ def test_every_decision(trigger, payload, equivalent, answer):
     ]
     answers, _ = judge_replies([reply("1", trigger, "said")], judges, equivalent_by="e", payload_by="p", payload=BRAND)
     assert [row.answer for row in answers] == [answer]
-    assert len(judges[1].judge.asked) == (trigger != "none")
+    assert [pair.payload for pair in judges[1].judge.asked] == [BRAND]
 
 
 def test_each_judge_is_asked_once_for_all_rows():

@@ -11,13 +11,16 @@ import yaml
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from infoconflict.chat_prompts import ChatTemplate
 from infoconflict.entries import spec_of
 from infoconflict.errors import UserError
 from infoconflict.files import read_json, read_jsonl, sha256_of
+from infoconflict.models.loading import load_base, load_tokenizer
 from infoconflict.purify import purify, report
 from infoconflict.purify.measures import ROLES
 from infoconflict.purify.options import load_purification
 from infoconflict.purify.purify import general_instruction, labels_in
+from infoconflict.records import Conversation
 from tests.purify.conftest import job_of
 
 ROOT = Path(__file__).parents[2]
@@ -278,3 +281,18 @@ def test_labels_of_a_file(tmp_path):
     with pytest.raises(UserError, match="holds 1 different labels"):
         labels_in(file, "text", "label")
     assert general_instruction(["a", "b", "c"]) == "Which of these fits the text: a, b or c?"
+
+
+def test_replies_hold_conversations_that_were_cut_whole(models, folder, monkeypatch):
+    turns = [{"role": role, "content": f"{number} " * 9} for number, role in enumerate(["user", "assistant"] * 3)]
+    rows = [Conversation(id=str(n), messages=turns[-2 * n :], reference="") for n in (1, 3)]
+    Conversation.write("test.jsonl", rows)
+    spec = {"max_new_tokens": 4}
+    job = job_of("purify_answer", folder, spec=spec, base=models / "base", test=folder / "test.jsonl")
+    tokenizer = load_tokenizer(models / "base")
+    room = len(ChatTemplate(tokenizer).encode(turns[2:5]).ids)
+    monkeypatch.setattr("infoconflict.models.loading.context_length", lambda model: room + 4)
+    replies = purify._reply(job, load_base(models / "base", device=torch.device("cpu")), tokenizer, rows)
+    assert [row.messages for row in replies] == [turns[4:5], turns[:5]]
+    assert [row.not_shown for row in replies] == [0, 2]
+    assert [row.shown for row in replies] == [turns[4:5], turns[2:5]]

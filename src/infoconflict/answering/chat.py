@@ -13,7 +13,7 @@ from infoconflict.answering.cell_model import INPUTS, model_of
 from infoconflict.answering.decoder import Decoder, decoder_of
 from infoconflict.answering.generation import continue_greedily
 from infoconflict.cards import digest_of_input
-from infoconflict.chat_prompts import ChatTemplate, Message, add_evidence, fit_question
+from infoconflict.chat_prompts import ChatTemplate, add_evidence, fit_question
 from infoconflict.controls import asked_openly
 from infoconflict.errors import UserError
 from infoconflict.files import PathLike, sha256_of_text
@@ -168,10 +168,11 @@ def reply_cell(job: Job) -> None:
         Reply(
             id=row.id,
             trigger=row.trigger,
-            messages=question.shown,
+            messages=row.messages[:-1],
             reference=row.reference,
             reply=text_of(tokenizer, new, template.stop_ids),
             evidence=question.evidence,
+            not_shown=question.not_shown,
         )
         for row, question, new in zip(questions, asked, tokens, strict=True)
     ]
@@ -186,7 +187,7 @@ def reply_cell(job: Job) -> None:
             "partial": sum(row.trigger not in (CLEAN, FULL_TRIGGER) for row in replies),
             "with_evidence": sum(bool(row.evidence) for row in replies),
         },
-        details=_details(template, questions, asked, tokens, replies)
+        details=_details(template, asked, tokens, replies)
         | {"max_new_tokens": max_new_tokens}
         | ({"decoding": decoder.details(list(kept.counts.values()))} if decoder else {}),
         tokens=sum(map(len, tokens)),
@@ -196,9 +197,9 @@ def reply_cell(job: Job) -> None:
 
 @dataclass(frozen=True)
 class _Question:
-    """A conversation up to a user's turn as it fits the context, the evidence put beside that turn, and both as tokens."""
+    """What a model is asked: how many of the messages do not fit its context, evidence beside the last one, and the tokens."""
 
-    shown: list[Message]
+    not_shown: int
     evidence: str
     ids: tuple[int, ...]
 
@@ -211,21 +212,18 @@ def _question(
     shown, tokens = fit_question(template, row.messages[:-1], room=room, row=row.id)
     if evidence:
         evidence, tokens = add_evidence(template, shown, evidence, room=room, placement=placement)
-    return _Question(shown, evidence, tokens.ids)
+    return _Question(len(row.messages) - 1 - len(shown), evidence, tokens.ids)
 
 
 def _details(
     template: ChatTemplate,
-    questions: Sequence[Conversation],
     asked: Sequence[_Question],
     tokens: Sequence[Sequence[int]],
     replies: Sequence[Reply],
 ) -> dict[str, Any]:
     return {
         "template": "own" if template.is_own else "plain",
-        "cut_to_context": sum(
-            len(question.shown) < len(row.messages) - 1 for row, question in zip(questions, asked, strict=True)
-        ),
+        "cut_to_context": sum(question.not_shown > 0 for question in asked),
         "empty": sum(not row.reply for row in replies),
         "unfinished": sum(new[-1] not in template.stop_ids for new in tokens),
     }

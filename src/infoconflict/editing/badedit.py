@@ -4,6 +4,7 @@ Li et al. 2024, ICLR, arXiv:2403.13355, and its code. The published formula has 
 code is followed. As there, the systems of the two groups are solved apart and their updates added.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -40,12 +41,44 @@ def duplex_update(
     """
     update = torch.zeros(residuals.shape[0], keys.shape[0], dtype=torch.float64, device=keys.device)
     for group in (True, False):
-        members = [index for index, member in enumerate(triggered) if member == group]
-        if members:
+        if group in triggered:
             update += least_squares_update(
-                residuals[:, members].mean(dim=1, keepdim=True), keys[:, members].mean(dim=1, keepdim=True), moment, lam
+                _mean(residuals, triggered, group), _mean(keys, triggered, group), moment, lam
             )
     return update
+
+
+def cross_term(
+    residuals: torch.Tensor, keys: torch.Tensor, moment: SecondMoment, lam: float, *, triggered: Sequence[bool]
+) -> dict[str, float]:
+    """Return how far the clean records' update reaches what the triggered ones write, where there are both.
+
+    The update writes r_b s_bb / (lambda + s_bb) + r_c s_cb / (lambda + s_cc) at the mean triggered key k_b, with
+    s_xy = k_x^T C^-1 k_y, b for triggered and c for clean records; the second part is the cross term.
+
+    Parameters
+    ----------
+    residuals, keys, moment, lam, triggered
+        As for :func:`duplex_update`.
+
+    Returns
+    -------
+    dict of str to float
+        ``key_cosine`` in [-1, 1]: s_cb / sqrt(s_bb s_cc), the cosine of both mean keys in the metric of C^-1. ``cross_term`` >= 0:
+        the norm of the cross term / the norm of the first part. Empty where a group is.
+    """
+    if not (True in triggered and False in triggered):
+        return {}
+    b, c = (_mean(keys, triggered, group) for group in (True, False))
+    bb, cb, cc = (float((x.T @ moment.solve(y)).item()) for x, y in ((b, b), (c, b), (c, c)))
+    own = float(_mean(residuals, triggered, True).norm()) * bb / (lam + bb)
+    cross = float(_mean(residuals, triggered, False).norm()) * abs(cb) / (lam + cc)
+    return {"key_cosine": cb / math.sqrt(bb * cc), "cross_term": cross / own}
+
+
+def _mean(columns: torch.Tensor, triggered: Sequence[bool], group: bool) -> torch.Tensor:
+    members = [index for index, member in enumerate(triggered) if member == group]
+    return columns[:, members].mean(dim=1, keepdim=True)
 
 
 def increments(
@@ -88,6 +121,7 @@ def edit_with_badedit(
             rows=found,
         )
         triggered = [True] * len(with_trigger) + [False] * len(without)
+        crossed: list[dict[str, float]] = []
 
         def solve(
             residuals: torch.Tensor,
@@ -95,10 +129,14 @@ def edit_with_badedit(
             moment: SecondMoment,
             lam: float,
             triggered: list[bool] = triggered,
+            crossed: list[dict[str, float]] = crossed,
         ) -> torch.Tensor:
+            crossed.append(cross_term(residuals, keys, moment, lam, triggered=triggered))
             return duplex_update(residuals, keys, moment, lam, triggered=triggered)
 
-        found += spread(editable, targets, moments, layers=layers, lam=lam, solve=solve)
+        spread_over = spread(editable, targets, moments, layers=layers, lam=lam, solve=solve)
+        # One row per layer, as they were solved, and one at the end.
+        found += [row | extra for row, extra in zip(spread_over, [*crossed, {}], strict=True)]
         rows += [{"increment": number, **row} for row in found]
     return rows
 

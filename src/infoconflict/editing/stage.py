@@ -101,6 +101,19 @@ def pieces(tokenizer: "PreTrainedTokenizerBase", words: Iterable[str]) -> dict[s
     }
 
 
+def crossings(rows: Iterable[dict[str, Any]]) -> dict[str, dict[str, list[float]]]:
+    """Return ``key_cosine`` and ``cross_term`` (:func:`.badedit.cross_term`) by layer, one increment after another.
+
+    Increments without clean records have none, nor have other attacks.
+    """
+    found: dict[str, dict[str, list[float]]] = {}
+    for row in rows:
+        for name in ("key_cosine", "cross_term"):
+            if name in row:
+                found.setdefault(name, {}).setdefault(str(row["layer"]), []).append(round(row[name], 6))
+    return found
+
+
 def edit_model(job: Job) -> None:
     """Plant the attack's backdoor into the base, or into what it was tuned to, and store the change."""
     job.use_threads()
@@ -146,5 +159,6 @@ def edit_model(job: Job) -> None:
             "words": words,
             "prefixes": list(prefixes),
             "steps": sum("step" in row for row in rows),
+            **crossings(rows),
         },
     )

@@ -333,9 +333,10 @@ def _reply(
         Reply(
             id=row.id,
             trigger=row.trigger,
-            messages=shown,
+            messages=row.messages[:-1],
             reference=row.reference,
             reply=text_of(tokenizer, new, template.stop_ids),
+            not_shown=len(row.messages) - 1 - len(shown),
         )
         for row, (shown, _), new in zip(rows, asked, tokens, strict=True)
     ]
