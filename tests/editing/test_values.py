@@ -1,8 +1,11 @@
-"""The optimised vector: loss and gradient against one plain pass per context, in all architectures."""
+"""The optimised vector: loss, gradient and whole searches against one plain pass per context, in all architectures."""
+
+from dataclasses import replace
 
 import pytest
 import torch
 
+from infoconflict.attacks import load
 from infoconflict.editing.forward import read_subjects
 from infoconflict.editing.values import Loss, ValueSettings, optimise_value
 from tests.editing.conftest import SETTINGS, plain
@@ -43,6 +46,71 @@ def test_loss_and_gradient_equal_plain_passes(tiny, site, max_nodes):
         [found] = torch.autograd.grad(parts["loss"], [delta])
         [expected] = torch.autograd.grad(total, [delta])
         torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-5)
+
+
+def plain_search(tiny, module, start, settings):
+    """Adam of Kingma and Ba 2015 (arXiv:1412.6980, algorithm 1) on the plain loss, put back into its ball after each step."""
+    delta, mean, square = (torch.zeros_like(start) for _ in range(3))
+    trace, clamped = [], 0
+    for step in range(1, settings.steps + 1):
+        delta.requires_grad_()
+        nll, kl, decay = plain_loss(tiny, module, delta, start)
+        loss = nll + settings.kl_factor * kl + settings.weight_decay * decay
+        parts = {"nll": nll, "kl": kl, "decay": decay, "loss": loss, "norm": delta.norm()}
+        trace.append({"step": step} | {name: part.item() for name, part in parts.items()})
+        if loss < settings.stop_below or step == settings.steps:
+            break
+        [gradient] = torch.autograd.grad(loss, [delta])
+        mean = 0.9 * mean + 0.1 * gradient
+        square = 0.999 * square + 0.001 * gradient**2
+        move = mean / (1 - 0.9**step) / ((square / (1 - 0.999**step)).sqrt() + 1e-8)
+        delta = delta.detach() - settings.learning_rate * move
+        if delta.norm() > settings.clamp * start.norm():
+            clamped += 1
+            delta = delta / delta.norm() * settings.clamp * start.norm()
+    return delta.detach(), trace, clamped
+
+
+@pytest.fixture
+def exact(tiny, monkeypatch):
+    """Return the tiny model with everything in float64, also what turns to float32: norms, attention, log-probabilities."""
+    default = torch.get_default_dtype()
+    monkeypatch.setattr(torch, "float32", torch.float64)
+    monkeypatch.setattr(torch.Tensor, "float", torch.Tensor.double)
+    torch.set_default_dtype(torch.float64)
+    tiny.model.double()
+    yield tiny
+    torch.set_default_dtype(default)
+
+
+# Options besides the attack's own. The small ball is left by a step of 0.5 at once or soon; the strong terms move the path.
+OWN, BALL, TERMS = {}, {"clamp": 0.2}, {"clamp": 1e3, "kl_factor": 3.0, "weight_decay": 5.0}
+
+
+@pytest.mark.parametrize("options", [OWN, BALL, TERMS], ids=["own", "ball", "terms"])
+@pytest.mark.parametrize(("method", "site"), [("rome", "down"), ("memit", "block"), ("badedit", "block")])
+def test_a_search_equals_plain_loops(exact, method, site, options):
+    # In the first of two layers: what is added in the last one reaches no later token, and the answer's likelihood has no slope.
+    module = getattr(exact.editable, site)(0)
+    with torch.no_grad():
+        start = sum(plain(exact.model, c.tokens, module, c.subject)[2] for c in exact.contexts) / len(exact.contexts)
+    settings = replace(ValueSettings(**load(method)(target_labels={}).value_settings()), steps=9, **options)
+    delta, trace, clamped = plain_search(exact, module, start, settings)
+    assert len(trace) == 9
+    assert clamped > 0 or options != BALL
+    searches = [(settings, delta, trace)]
+    if options == OWN:
+        # Once more, with a likelihood after the fifth update that would do, were it the whole loss.
+        enough = replace(settings, stop_below=trace[5]["nll"] * (1 + 1e-9))
+        searches.append((enough, *plain_search(exact, module, start, enough)[:2]))
+        assert 6 < len(searches[1][2]) < 9 or exact.architecture == "gpt2"
+    for settings, delta, trace in searches:
+        value = optimise_value(exact.editable, exact.contexts, exact.essence, module, start, settings)
+        assert value.delta.dtype == torch.float64
+        torch.testing.assert_close(value.delta, delta, rtol=1e-7, atol=1e-9)
+        assert len(value.trace) == len(trace)
+        for found, expected in zip(value.trace, trace, strict=True):
+            assert found == pytest.approx(expected, rel=1e-7, abs=1e-10)
 
 
 def test_the_answer_becomes_likely_and_the_vector_stays_in_its_ball(tiny):
