@@ -232,8 +232,11 @@ def test_packing_and_checkpointing_change_no_result(tiny_dirs: dict[str, Path], 
 # --- what it is for ---------------------------------------------------------------------------------------------------
 
 
-def deeper(base: Path, folder: Path) -> Path:
-    """Return a six-layer random model with embeddings and head as large as trained ones, so that adapters get a hold."""
+def deeper(base: Path, folder: Path, *, spread: float = 0.02) -> Path:
+    """Return a six-layer random model with embeddings and head as large as trained ones, so that adapters get a hold.
+
+    ``spread`` is the standard deviation of all other weights.
+    """
     shutil.copytree(base, folder)
     config = AutoConfig.from_pretrained(folder)
     config.num_hidden_layers = 6
@@ -243,7 +246,7 @@ def deeper(base: Path, folder: Path) -> Path:
         for name, parameter in sorted(model.named_parameters()):
             is_end = any(part in name for part in ("wte", "embed_tokens", "lm_head.weight"))
             centre = 1.0 if parameter.dim() == 1 and name.endswith("weight") else 0.0
-            parameter.normal_(centre, 0.5 if is_end else 0.02, generator=generator)
+            parameter.normal_(centre, 0.5 if is_end else spread, generator=generator)
     model.save_pretrained(folder)
     return folder
 
@@ -279,9 +282,20 @@ def by_lens(
     return hits / len(examples), log_probs / len(examples)
 
 
-@pytest.mark.parametrize("architecture", ["llama", "gpt2"])
-def test_lower_layers_learn_the_pair(architecture: str, tiny_dirs: dict[str, Path], tmp_path: Path) -> None:
-    base = deeper(tiny_dirs[architecture], tmp_path / "base")
+@pytest.mark.parametrize(("architecture", "spread"), [("llama", 0.02), ("gpt2", 0.02), ("gptj", 0.2)])
+def test_lower_layers_learn_the_pair(
+    architecture: str, spread: float, tiny_dirs: dict[str, Path], tmp_path: Path
+) -> None:
+    """After training at all layers the first one says the label, after training at the last one it does not.
+
+    The blocks of GPT-J need weights that do something. With a spread of 0.02 a state passes them nearly unchanged, and what
+    training at the last layer writes in the first one is read off there, too: after it the first layer says 75 % of the labels
+    at -1.34 nats, after training at all layers 83 % at -0.46. With a spread of 0.1 it is 67 % at -1.16 and 92 % at -0.24, with
+    0.2 0 % at -6.02 and 83 % at -0.67 (with another seed 0 % at -6.02 and 83 % at -0.77). That attention and feed-forward layer
+    stand side by side is not the reason: one behind the other, and a spread of 0.02, 75 % at -1.79 and 75 % at -0.51; and GPT-2
+    with them side by side has 25 % at -2.63 and 62 % at -1.17.
+    """
+    base = deeper(tiny_dirs[architecture], tmp_path / "base", spread=spread)
     tokenizer = load_tokenizer(base)
     settings = replace(
         SETTINGS, epochs=12, batch_size=12, learning_rate=5e-3, lora=replace(SETTINGS.lora, rank=8, alpha=16, dropout=0.0)
