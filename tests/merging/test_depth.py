@@ -8,15 +8,10 @@ from safetensors.torch import load_file
 from infoconflict.merging.depth import check_profile, factor_at, in_words, spread
 from infoconflict.merging.in_memory import merge_in_memory, prepare_merge
 from infoconflict.merging.mergekit_runner import merge_with_mergekit, mergekit_config
-from infoconflict.models.changes import changed_tensors, read_tensors
 from infoconflict.purify.streaming import StreamedCheckpoint, merged_tensors, tensors_of
+from tests.merging.test_in_memory import models
 
 PROFILE = [0.2, 0.9]
-
-
-def models(family):
-    backdoored, conflict = changed_tensors(family.base, family.full), changed_tensors(family.base, family.lora)
-    return read_tensors(family.base, sorted({*backdoored, *conflict})), backdoored, conflict
 
 
 def test_factors_by_hand():

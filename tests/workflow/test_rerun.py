@@ -83,6 +83,10 @@ CONFIG_EDITS = {
         at("merges", "ties", "density", value=0.3),
         ANSWERS | REPLIES | CHATS_AT_SHARE | {"sweep_merge"},
     ),
+    "how t changes with depth": (
+        at("merges", "linear_depth", "depth_profile", value=[0.2, 1.0]),
+        ANSWERS | {"merge_base"},
+    ),
     "candidates of t": (
         at("choose_t", "candidates", value=[0.5, 0.7]),
         MERGED
