@@ -1,8 +1,8 @@
 """Make the page "paper and ours" and the tables of a committed run anew: ``python reports/paper_pages.py reports/classification``.
 
-From the counts in the folder's cells.csv (and clean_share.csv) and its config.yaml, so that a run stands on the page as the page is
-now. What needs more than counts is left out: Table 9, whose hours are in costs.csv, and the links to the run's other pages.
-A committed config skips what was not computed; these are rows of the tables all the same.
+From the counts in the folder's cells.csv, its config.yaml, and clean_share.csv, direct.csv, role_swap.csv and paper_costs.csv where it
+has them, so that a run stands on the page as the page is now. paper_costs.csv is the files results/paper/metrics/*_costs.csv of
+the run; without it Table 9 is left out. So are the links to the run's other pages. A committed config skips what was not computed; these are rows of the tables all the same.
 """
 
 import sys
@@ -26,16 +26,23 @@ def main(folder: Path) -> None:
     skip = [one for one in config.grid.skip if one.reason != NOT_COMPUTED]
     asked = config.model_copy(update={"grid": config.grid.model_copy(update={"skip": skip})})
     roles = roles_of(config, build_grid(asked).cells)
-    # Hours are not told here: a row of ours would say that there are none.
-    roles = replace(roles, rows={table: rows for table, rows in roles.rows.items() if table != "9"})
+    costs = [path for path in [folder / "paper_costs.csv"] if path.exists()]
+    if not costs:
+        # Where hours are not told, a row of ours would say that there are none.
+        roles = replace(roles, rows={table: rows for table, rows in roles.rows.items() if table != "9"})
     measured = read_measured(
-        [folder / "cells.csv"], confidence=config.evaluation.interval, clean_share=folder / "clean_share.csv"
+        [folder / "cells.csv"],
+        costs,
+        confidence=config.evaluation.interval,
+        clean_share=folder / "clean_share.csv",
+        direct=folder / "direct.csv",
+        role_swap=folder / "role_swap.csv",
     )
-    figures = {"figure_3": folder / "figure_3.png"} if measured.clean_share else {}
+    figures = {path.stem: path for path in sorted(folder.glob("figure_[34].png"))}
     page = folder / "paper.html"
     write_paper_page(page, measured=measured, roles=roles, config=spec_of(config), figures=figures)
     page.write_text(standing_alone(page.read_text()))
-    for number in range(1, 9):
+    for number in range(1, 10):
         table = build_table(number, measured, roles)
         if any(entry.value is not None for entry in table.entries.values()):
             write_csv(folder / f"table_{number}.csv", csv_fields(table), csv_rows(table))
