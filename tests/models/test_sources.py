@@ -11,7 +11,7 @@ import huggingface_hub
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from infoconflict.errors import UserError
 from infoconflict.files import read_json, sha256_of
@@ -241,6 +241,34 @@ BAD = [
         lambda folder: edit(folder / "tokenizer_config.json", auto_map={"AutoTokenizer": ["own.Own", None]}),
         "tokenizer_config.json: auto_map asks for code",
     ),
+    (
+        lambda folder: edit(folder / "config.json", text_config={"auto_map": {}}),
+        "config.json: auto_map asks for code",
+    ),
+    (
+        lambda folder: edit(folder / "config.json", attn_implementation="someone/kernels"),
+        "config.json: attn_implementation is 'someone/kernels', which asks for code of another repository",
+    ),
+    (
+        lambda folder: edit(folder / "config.json", kernel_config=[{"RMSNorm": ["someone/kernels:Norm"]}]),
+        "which asks for code of another repository; remove the key",
+    ),
+    (
+        lambda folder: edit(folder / "generation_config.json", custom_generate="someone/search"),
+        "generation_config.json: custom_generate asks for code",
+    ),
+    (
+        lambda folder: edit(folder / "config.json", auto_mapping={"parent_library": "os"}),
+        "config.json: parent_library is 'os', which asks for a module to be imported",
+    ),
+    (
+        lambda folder: (folder / "adapter_config.json").write_text('{"parent_library": ["os"]}'),
+        "adapter_config.json: parent_library is ['os'], which asks for a module to be imported",
+    ),
+    (
+        lambda folder: (folder / "config.json").write_text('{"a":' * 100_000 + "1" + "}" * 100_000),
+        "config.json: not readable as JSON",
+    ),
     (lambda folder: edit(folder / "config.json", quantization_config={"bits": 4}), "the weights are quantised"),
     (lose_tokenizer, "has no tokenizer"),
     (lambda folder: (folder / "tokenizer.json").write_text("{}"), "the tokenizer cannot be loaded"),
@@ -267,6 +295,22 @@ def test_a_tokenizer_of_another_model_is_refused(checkpoint, tmp_path):
     edit(checkpoint / "config.json", vocab_size=600)
     with pytest.raises(UserError, match="the tokenizer knows 640 tokens and the model 600"):
         take(checkpoint, tmp_path / "out")
+
+
+def test_what_asks_for_code_is_refused_before_anything_is_loaded(checkpoint, tmp_path, monkeypatch):
+    def fail(*_, **__):
+        raise AssertionError("loaded")
+
+    for kind in (AutoConfig, AutoModelForCausalLM, AutoTokenizer):
+        monkeypatch.setattr(kind, "from_pretrained", fail)
+    edit(checkpoint / "config.json", attn_implementation={"": "someone/kernels"})
+    with pytest.raises(UserError, match="asks for code of another repository"):
+        take(checkpoint, tmp_path / "out")
+
+
+def test_kernels_of_transformers_own_pass(checkpoint, tmp_path):
+    edit(checkpoint / "config.json", attn_implementation="eager")
+    take(checkpoint, tmp_path / "out")
 
 
 def test_an_absent_directory_is_named(tmp_path):
@@ -315,6 +359,15 @@ def test_a_hub_model_without_safetensors_is_named(tiny_models, tmp_path, monkeyp
     with pytest.raises(
         UserError, match=r"^hub model a/b \(revision main\): has neither .* \(pickled weights are never read\)"
     ):
+        prepare_model({"source": "hub", "repo": "a/b"}, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_hub_model_that_asks_for_code_is_refused(tiny_models, tmp_path, monkeypatch):
+    snapshot = Path(shutil.copytree(tiny_models["gptj"], tmp_path / "snapshot"))
+    edit(snapshot / "config.json", experts_implementation="someone/kernels")
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", lambda repo, **options: str(snapshot))
+    with pytest.raises(UserError, match=r"^hub model a/b .*experts_implementation is 'someone/kernels'"):
         prepare_model({"source": "hub", "repo": "a/b"}, tmp_path / "out")
     assert not (tmp_path / "out").exists()
 

@@ -1,7 +1,8 @@
 """Checkpoint directories from elsewhere: checked before use, then taken over without their surplus.
 
-A checkpoint is hostile input. Only weights in safetensors are taken, never pickles; no code that comes with it is run;
-names and shapes of tensors are compared with what its config promises before a model is built from them.
+A checkpoint is hostile input. Only weights in safetensors are taken, never pickles; no code that comes with it is run, and
+settings that ask for some are refused; names and shapes of tensors are compared with what its config promises before a model
+is built from them.
 """
 
 import json
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from infoconflict.errors import UserError
 from infoconflict.files import PathLike, write_json
 from infoconflict.models.parts import LLAMA_LIKE
+from infoconflict.models.wanted_code import SETTINGS, refuse_wanted_code
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedTokenizerBase
@@ -82,20 +84,13 @@ def take_checkpoint(folder: PathLike, out_dir: PathLike, *, name: str | None = N
 
 
 def read_config(folder: Path, name: str) -> dict[str, Any]:
-    """Return ``config.json`` after making sure that no file asks for code of its own, and no weights are quantised."""
-    for file in ("config.json", "tokenizer_config.json", "generation_config.json"):
-        if not (folder / file).exists():
-            if file == "config.json":
-                raise UserError(f"{name}: has no config.json; name a directory in transformers' layout")
-            continue
-        content = _read_object(folder / file, f"{name}, {file}")
-        if "auto_map" in content:
-            raise UserError(
-                f"{name}, {file}: auto_map asks for code of the checkpoint's own, which is never run; use a model "
-                f"whose architecture transformers has built in"
-            )
-        if file == "config.json":
-            config = content
+    """Return ``config.json`` after making sure that no file asks for code, and no weights are quantised."""
+    if not (folder / "config.json").exists():
+        raise UserError(f"{name}: has no config.json; name a directory in transformers' layout")
+    contents = {file: _read_object(folder / file, f"{name}, {file}") for file in SETTINGS if (folder / file).exists()}
+    for file, content in contents.items():
+        refuse_wanted_code(content, f"{name}, {file}")
+    config = contents["config.json"]
     if "quantization_config" in config:
         raise UserError(
             f"{name}, config.json: the weights are quantised and cannot be merged; use the unquantised model"
@@ -106,7 +101,7 @@ def read_config(folder: Path, name: str) -> dict[str, Any]:
 def _read_object(path: Path, where: str) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, RecursionError) as error:
         raise UserError(f"{where}: not readable as JSON ({error}); copy the file again") from error
     if not isinstance(content, dict):
         raise UserError(f"{where}: holds a {type(content).__name__} instead of an object; copy the file again")

@@ -28,6 +28,7 @@ from infoconflict.models.changes import (
     check_lora_config,
 )
 from infoconflict.models.parts import LLAMA_LIKE
+from infoconflict.models.wanted_code import SETTINGS, refuse_wanted_code, shortened
 from infoconflict.purify.headers import EXPONENTS, Entry, check_finite, read_header
 from infoconflict.purify.meanings import meanings_apart, others_apart
 from infoconflict.purify.sentencepiece import pieces
@@ -48,20 +49,6 @@ PICKLES = frozenset(
 )
 CODE = frozenset(
     {".py", ".pyc", ".pyd", ".pyx", ".ipynb", ".so", ".dll", ".dylib", ".sh", ".bat", ".exe", ".whl", ".egg", ".pth"}
-)
-# Keys with which a file asks for code of its own.
-CODE_KEYS = frozenset({"auto_map", "trust_remote_code", "custom_pipelines", "custom_generate"})
-# Keys whose value may be a repository of compiled code, as owner/name; transformers would fetch and run it.
-KERNEL_KEYS = frozenset(
-    {"attn_implementation", "_attn_implementation", "experts_implementation", "_experts_implementation"}
-    | {"kernel_config", "use_kernels"}
-)
-# With these an adapter says what is imported for its base; a module of these packages only.
-IMPORT_KEY, IMPORTED = "parent_library", ("transformers", "peft")
-# Files that tools read settings from.
-SETTINGS = (
-    *("config.json", "generation_config.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"),
-    *("chat_template.json", "processor_config.json", "preprocessor_config.json", ADAPTER_CONFIG),
 )
 # Marks that tools give a meaning in paths: mergekit splits names at '+' and '@', others at ':' and '\'.
 BAD_MARKS = ("..", "+", "@", "\\", ":", "\n", "\r", "\0")
@@ -248,40 +235,7 @@ def no_code(model: Inspected) -> None:
 def no_code_wanted(model: Inspected) -> None:
     """Refuse settings that ask for code of the checkpoint's own."""
     for name in filter(model.has, SETTINGS):
-        if keys := sorted(CODE_KEYS & _keys(model.json(name))):
-            raise UserError(
-                f"{model.name}, {name}: {keys[0]} asks for code of the checkpoint's own, which is never run; use a "
-                f"model whose architecture transformers has built in"
-            )
-        for key, value in _pairs(model.json(name)):
-            if key in KERNEL_KEYS and any("/" in text for text in _texts(value)):
-                raise UserError(
-                    f"{model.name}, {name}: {key} is {_short(value)}, which asks for code of another repository; remove the key"
-                )
-            if key == IMPORT_KEY and (not isinstance(value, str) or value.partition(".")[0] not in IMPORTED):
-                raise UserError(
-                    f"{model.name}, {name}: {key} is {_short(value)}, which asks for a module to be imported; remove the key"
-                )
-
-
-def _pairs(value: Any) -> Iterator[tuple[str, Any]]:
-    """Yield all keys with their values, at any depth."""
-    todo = [value]
-    while todo:
-        part = todo.pop()
-        if isinstance(part, dict):
-            yield from part.items()
-            todo += part.values()
-        elif isinstance(part, list):
-            todo += part
-
-
-def _keys(value: Any) -> set[str]:
-    return {key for key, _ in _pairs(value)}
-
-
-def _texts(value: Any) -> list[str]:
-    return [text for _, text in _pairs({"": value, "all": [value]}) if isinstance(text, str)]
+        refuse_wanted_code(model.json(name), f"{model.name}, {name}")
 
 
 def one_kind(model: Inspected) -> None:
@@ -487,7 +441,7 @@ def fitting_vocabulary(model: Inspected) -> None:
     for word, number, file in words:
         if type(number) is not int or number < 0:
             raise UserError(
-                f"{model.name}, {file}: the token {word[:30]!r} has the id {_short(number)}; copy the tokenizer again"
+                f"{model.name}, {file}: the token {word[:30]!r} has the id {shortened(number)}; copy the tokenizer again"
             )
         if number >= model.rows:
             raise UserError(
@@ -630,17 +584,11 @@ def plain_adapter(model: Inspected) -> None:
         # Comparing is safe where math.isfinite is not: a whole number may have hundreds of digits.
         if type(scale) not in (int, float) or not abs(scale) <= LARGEST_ALPHA:
             raise UserError(
-                f"{where}: a scale is {_short(scale)}, no finite number up to {LARGEST_ALPHA}; save the adapter again"
+                f"{where}: a scale is {shortened(scale)}, no finite number up to {LARGEST_ALPHA}; save the adapter again"
             )
     for rank in (config.get("r"), *(config.get("rank_pattern") or {}).values()):
         if type(rank) is not int or not 1 <= rank <= LARGEST_DIMENSION:
-            raise UserError(f"{where}: a rank is {_short(rank)}, no whole number from 1; save the adapter again")
-
-
-def _short(value: Any) -> str:
-    """Return a value of a stranger's file as a few characters without line breaks."""
-    text = repr(value)
-    return text if len(text) <= 40 else f"{text[:37]}..."
+            raise UserError(f"{where}: a rank is {shortened(rank)}, no whole number from 1; save the adapter again")
 
 
 def fitting_adapter(model: Inspected) -> None:
@@ -696,7 +644,7 @@ def _targets(config: Mapping[str, Any], where: str) -> Callable[[str], bool]:
     for key, names in (("target_modules", targets), ("exclude_modules", left_out)):
         if not _is_list_of(names, str):
             raise UserError(
-                f"{where}: {key} is {_short(names)}; write it as a list of modules' names, an expression is not followed"
+                f"{where}: {key} is {shortened(names)}; write it as a list of modules' names, an expression is not followed"
             )
     numbers, stacks = config.get("layers_to_transform"), config.get("layers_pattern") or []
     numbers = [numbers] if type(numbers) is int else numbers or []
@@ -773,7 +721,7 @@ def same_family(model: Inspected) -> None:
         )
     for key, own_value, value in meanings_apart(own, base):
         raise UserError(
-            f"{model.name}, config.json: {key} is {_short(own_value)} and the base's {_short(value)}; give the base that it "
+            f"{model.name}, config.json: {key} is {shortened(own_value)} and the base's {shortened(value)}; give the base that it "
             f"was tuned from"
         )
 
@@ -861,4 +809,4 @@ def _other_config(model: Inspected) -> list[str]:
     if model.is_adapter or model.base is None:
         return []
     apart = others_apart(model.json("config.json"), model.base.json("config.json"))
-    return [f"{_short(key)[1:-1]}: {_short(own)}, the base's {_short(base)}" for key, own, base in apart]
+    return [f"{shortened(key)[1:-1]}: {shortened(own)}, the base's {shortened(base)}" for key, own, base in apart]
