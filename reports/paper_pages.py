@@ -20,9 +20,9 @@ from infoconflict.reporting.paper_page import write_paper_page
 from infoconflict.reporting.paper_tables import NOT_COMPUTED, build_table, csv_fields, csv_rows
 
 
-def main(folder: Path) -> None:
-    """Write paper.html and a table's CSV file where the run has a number of it."""
-    config = read_config(folder / "config.yaml")
+def main(folder: Path, settings: Path | None = None) -> None:
+    """Write paper.html and a table's CSV file where the run has a number of it; the config is the folder's, if no other is named."""
+    config = read_config(settings or folder / "config.yaml")
     skip = [one for one in config.grid.skip if one.reason != NOT_COMPUTED]
     asked = config.model_copy(update={"grid": config.grid.model_copy(update={"skip": skip})})
     roles = roles_of(config, build_grid(asked).cells)
@@ -49,4 +49,4 @@ def main(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(*map(Path, sys.argv[1:]))

@@ -53,7 +53,8 @@ def test_every_cell_has_its_numbers(finished: Checkout) -> None:
         ("tiny_llama", "adaptive_cba", "internal"),
         *itertools.product(["tiny_llama"], ["dtba"], ["internal", "internal_ties", "external_rewritten", "conflict"]),
         *itertools.product(["tiny_llama"], ["cba"], ["control_random_trigger", "control_equal_tuning"]),
-        *(("tiny_llama", "cba", f"control_merge_base_{merge}") for merge in ("linear", "ties")),
+        ("tiny_llama", "cba", "internal_depth"),
+        *(("tiny_llama", "cba", f"control_merge_base_{merge}") for merge in ("linear", "linear_depth", "ties")),
         *(
             ("tiny_llama", "cba", f"control_random_evidence_{evidence}")
             for evidence in ("recorded_keywords", "rewritten", "served_keywords")

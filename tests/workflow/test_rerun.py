@@ -288,7 +288,7 @@ def test_a_new_seed_adds_cells_and_keeps_the_old_ones(finished: Checkout) -> Non
     assert planned["train_backdoored"] == 13
     assert planned["train_attacked"] == 6
     assert planned["edit_model"] == 9
-    assert (planned["answer"], planned["reply"], planned["judge"]) == (58, 18, 18)
+    assert (planned["answer"], planned["reply"], planned["judge"]) == (60, 18, 18)
 
 
 def test_what_cannot_change_a_result_reruns_nothing(finished: Checkout) -> None:
