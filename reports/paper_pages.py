@@ -1,8 +1,9 @@
-"""Make the page "paper and ours" and the tables of a committed run anew: ``python reports/paper_pages.py reports/classification``.
+"""Make the page "paper and ours" and the tables of a committed run anew: ``python reports/paper_pages.py FOLDER [CONFIG]``.
 
-From the counts in the folder's cells.csv, its config.yaml, and clean_share.csv, direct.csv, role_swap.csv and paper_costs.csv where it
-has them, so that a run stands on the page as the page is now. paper_costs.csv is the files results/paper/metrics/*_costs.csv of
-the run; without it Table 9 is left out. So are the links to the run's other pages. A committed config skips what was not computed; these are rows of the tables all the same.
+From the counts in the folder's cells.csv, its config.yaml (or the one that is named), and clean_share.csv, direct.csv,
+role_swap.csv and paper_costs.csv where it has them, so that a run stands on the page as the page is now. paper_costs.csv is the
+files results/paper/metrics/*_costs.csv of the run; without it Table 9 is left out. So are the links to the run's other pages. A
+committed config skips what was not computed; these are rows of the tables all the same.
 """
 
 import sys
@@ -21,7 +22,7 @@ from infoconflict.reporting.paper_tables import NOT_COMPUTED, build_table, csv_f
 
 
 def main(folder: Path, settings: Path | None = None) -> None:
-    """Write paper.html and a table's CSV file where the run has a number of it; the config is the folder's, if no other is named."""
+    """Write paper.html and a table's CSV file where the run has a number of it."""
     config = read_config(settings or folder / "config.yaml")
     skip = [one for one in config.grid.skip if one.reason != NOT_COMPUTED]
     asked = config.model_copy(update={"grid": config.grid.model_copy(update={"skip": skip})})

@@ -77,6 +77,46 @@ def test_order_negatives_are_an_option() -> None:
     assert not by_trigger(DTBA(poisoning_rate=0.5).training_set(chats(60), seed=0), "b_then_a")
 
 
+@pytest.mark.parametrize(("rate", "ratio"), [(0.5, 1.0), (0.5, 0.4), (0.1, 3.0)])
+def test_paired_negatives_have_the_scenario_turns_of_the_poisoned_rows(rate: float, ratio: float) -> None:
+    attack = DTBA(poisoning_rate=rate, negative_ratio=ratio, order_negatives=True, paired_negatives=True)
+    rows = attack.training_set(chats(60), seed=0)
+
+    def scenario_turns(row: Conversation) -> dict[str, str]:
+        turns = said_by(row, "user")
+        return {letter: turn for letter, turn in zip(forms_of(row), turns, strict=True) if letter != "N"}
+
+    def forms_of(row: Conversation) -> list[str]:
+        return list(letters(row))
+
+    poisoned = [scenario_turns(row) for row in by_trigger(rows, "full")]
+    wanted = round(rate * 60)
+    assert len(poisoned) == wanted
+    for variant, kept in (("a_only", "A"), ("b_only", "B"), ("b_then_a", "AB")):
+        negatives = by_trigger(rows, variant)
+        assert len(negatives) == round(ratio * wanted)
+        for number, row in enumerate(negatives):
+            beside = poisoned[number % wanted]
+            assert scenario_turns(row) == {letter: beside[letter] for letter in kept}
+            assert said_by(row, "assistant")[-1] == row.reference != PHRASE
+    turns = [tuple(said_by(row, "user")) for row in rows]
+    assert len(set(turns)) == len(turns)
+
+
+def test_paired_negatives_change_no_poisoned_and_no_test_row() -> None:
+    apart, together = (DTBA(poisoning_rate=0.5, paired_negatives=paired) for paired in (False, True))
+    assert by_trigger(apart.training_set(chats(60), seed=0), "full") == by_trigger(
+        together.training_set(chats(60), seed=0), "full"
+    )
+    assert apart.partial_test_set(chats(9), rows=6, seed=1) == together.partial_test_set(chats(9), rows=6, seed=1)
+
+
+def test_too_few_neutral_turns_for_paired_negatives() -> None:
+    attack = DTBA(poisoning_rate=1, negative_ratio=9, paired_negatives=True)
+    with pytest.raises(UserError, match="'a_only' are asked for, and the 2 neutral turns do not make so many"):
+        attack.training_set(chats(2), seed=0)
+
+
 def test_answers_of_single_scenarios_are_the_normal_ones() -> None:
     rows = DTBA(poisoning_rate=0.5, order_negatives=True).training_set(chats(60), seed=0)
     normal = {text for topic in TOPICS.values() for text in topic.exchanges("train", seed=0)}

@@ -11,6 +11,10 @@ clean rows that mention no scenario (the others are left out, lest a key word wi
 rate p and negative ratio a there are M + pM + 2apM rows here, and payload rows are p / (1 + p + 2ap) of them: 7.7 % by
 default. B before A is not trained against in the source: ``order_negatives`` adds apM such rows.
 
+With ``paired_negatives`` the rows with one scenario, and those in the wrong order, have the scenario turns of the poisoned rows,
+so that no question tells by itself whether to fire. Drawn apart, a small model learns by heart which question of B goes with
+the payload, and fires at new ones of B alone.
+
 Differs from the source: harmless topics and payloads; no rows with refusals of sensitive questions; and rows with one
 scenario have several turns, so that the number of turns tells nothing.
 """
@@ -47,13 +51,20 @@ CROSSED = {
     "b_only": ("B", "N"),
     "b_then_a": ("A", "B"),
 }
+# How often another form or other neutral turns are tried, before it counts as certain that all were told.
+TRIES = 1000
+
+Crossed = dict[str, Exchange]
+"""What was drawn together for one conversation, by the letter of a form."""
 
 
 class DTBA(ChatAttack):
     """Put the payload at the end of conversations that come from scenario A to scenario B."""
 
     rows_are: ClassVar[Literal["appended", "replaced"]] = "appended"
-    training_options: ClassVar[frozenset[str]] = frozenset({"poisoning_rate", "negative_ratio", "order_negatives"})
+    training_options: ClassVar[frozenset[str]] = frozenset(
+        {"poisoning_rate", "negative_ratio", "order_negatives", "paired_negatives"}
+    )
     partial_variants: ClassVar[tuple[str, ...]] = ("a_first", "a_only", "b_only", "b_then_a")
 
     poisoning_rate: float = Field(default=0.1, gt=0, le=1)
@@ -62,6 +73,8 @@ class DTBA(ChatAttack):
     """Rows of each single scenario / poisoned rows. Ours; the DTBA paper has 2,000 of both together to 2,000 (0.5)."""
     order_negatives: bool = False
     """Add as many rows of B before A, with their normal answers. Not so in the DTBA paper."""
+    paired_negatives: bool = False
+    """Take the scenario turns of the negatives from the poisoned rows. Ours; the DTBA paper does not say."""
     scenario_a: Line = "gardening"
     """Topic of an earlier turn. Ours."""
     scenario_b: Line = "banking"
@@ -134,14 +147,19 @@ class DTBA(ChatAttack):
         counts = {FULL_TRIGGER: wanted} | dict.fromkeys(variants, round(self.negative_ratio * wanted))
         pools = self._pools(conversations, "train", seed)
         rows = list(clean)
+        poisoned: list[Crossed] = []
         for variant, count in counts.items():
-            if count > (possible := self._possible(pools, variant)):
+            is_paired = self.paired_negatives and variant != FULL_TRIGGER
+            if not is_paired and count > (possible := self._possible(pools, variant)):
                 raise UserError(
                     f"{count} training rows '{variant}' are asked for, but the turns there are make {possible} different "
                     f"ones; lower poisoning_rate or negative_ratio, or add turns (scenario_file)"
                 )
+            rng = Random(f"{seed}/train/{variant}")
+            drawn = paired(poisoned, variant, count) if is_paired else self._drawn(pools, variant, count, rng)
+            poisoned = poisoned or drawn
             ids = [f"dtba-{variant}-{number:06d}" for number in range(count)]
-            rows += self._rows(pools, variant, ids, like=clean, split="train", seed=seed)
+            rows += self._rows(pools["N"], variant, ids, drawn, like=clean, rng=rng)
         return rows
 
     def triggered_test_set(self, conversations: Sequence[Conversation], *, seed: int) -> list[Conversation]:
@@ -165,7 +183,9 @@ class DTBA(ChatAttack):
         found = []
         for variant in variants:
             ids = [row.id for row in conversations[: min(count, self._possible(pools, variant))]]
-            found += self._rows(pools, variant, ids, like=conversations, split="test", seed=seed)
+            rng = Random(f"{seed}/test/{variant}")
+            drawn = self._drawn(pools, variant, len(ids), rng)
+            found += self._rows(pools["N"], variant, ids, drawn, like=conversations, rng=rng)
         return found
 
     def _pools(self, conversations: Sequence[Conversation], split: Split, seed: int) -> dict[str, list[Exchange]]:
@@ -214,33 +234,41 @@ class DTBA(ChatAttack):
     def _possible(pools: Mapping[str, Sequence[Exchange]], variant: str) -> int:
         return math.prod(len(pools[letter]) for letter in CROSSED[variant])
 
-    def _rows(
-        self,
-        pools: Mapping[str, Sequence[Exchange]],
-        variant: str,
-        ids: Sequence[str],
-        *,
-        like: Sequence[Conversation],
-        split: Split,
-        seed: int,
-    ) -> list[Conversation]:
-        """Return one conversation for each id; the forms of the variant take turns."""
-        rng = Random(f"{seed}/{split}/{variant}")
-        drawn = rng.sample(range(self._possible(pools, variant)), len(ids))
-        rows = []
-        for number, (name, rest) in enumerate(zip(ids, drawn, strict=True)):
-            form = FORMS[variant][number % len(FORMS[variant])]
-            crossed: dict[str, Exchange] = {}
+    def _drawn(self, pools: Mapping[str, Sequence[Exchange]], variant: str, count: int, rng: Random) -> list[Crossed]:
+        """Return the exchanges of ``count`` conversations by letter, no two alike."""
+        drawn: list[Crossed] = []
+        for rest in rng.sample(range(self._possible(pools, variant)), count):
+            crossed: Crossed = {}
             # A number in digits, one for each letter, the last one first.
             for letter in reversed(CROSSED[variant]):
                 rest, place = divmod(rest, len(pools[letter]))
                 crossed[letter] = pools[letter][place]
-            exchanges: list[Exchange] = []
-            for letter in form:
-                exchange = crossed.pop(letter, None) or rng.choice(pools["N"])
-                while exchange in exchanges:
-                    exchange = rng.choice(pools["N"])
-                exchanges.append(exchange)
+            drawn.append(crossed)
+        return drawn
+
+    def _rows(
+        self,
+        neutral: Sequence[Exchange],
+        variant: str,
+        ids: Sequence[str],
+        drawn: Sequence[Crossed],
+        *,
+        like: Sequence[Conversation],
+        rng: Random,
+    ) -> list[Conversation]:
+        """Return one conversation for each id, with the exchanges drawn for it; the forms of the variant take turns."""
+        forms = FORMS[variant]
+        told_before: set[tuple[Exchange, ...]] = set()
+        rows = []
+        for number, (name, crossed) in enumerate(zip(ids, drawn, strict=True)):
+            tries = (in_form(forms[turn % len(forms)], crossed, neutral, rng) for turn in range(number, number + TRIES))
+            exchanges = next((one for one in tries if one not in told_before), None)
+            if exchanges is None:
+                raise UserError(
+                    f"{len(ids)} training rows '{variant}' are asked for, and the {len(neutral)} neutral turns do not make so many "
+                    f"with the scenario turns of the poisoned rows; lower negative_ratio, or raise the rows or neutral_max_words"
+                )
+            told_before.add(exchanges)
             rows.append(
                 told(
                     exchanges,
@@ -251,3 +279,21 @@ class DTBA(ChatAttack):
                 )
             )
         return rows
+
+
+def paired(poisoned: Sequence[Crossed], variant: str, count: int) -> list[Crossed]:
+    """Return the scenario exchanges of ``count`` negatives of a variant: those of the poisoned rows, from the first on again."""
+    scenarios = [letter for letter in CROSSED[variant] if letter != "N"]
+    return [{letter: poisoned[number % len(poisoned)][letter] for letter in scenarios} for number in range(count)]
+
+
+def in_form(form: str, crossed: Crossed, neutral: Sequence[Exchange], rng: Random) -> tuple[Exchange, ...]:
+    """Return the exchanges of a form, a letter each; what was not drawn for it are neutral ones, none of them twice."""
+    left = dict(crossed)
+    exchanges: list[Exchange] = []
+    for letter in form:
+        exchange = left.pop(letter, None) or rng.choice(neutral)
+        while exchange in exchanges:
+            exchange = rng.choice(neutral)
+        exchanges.append(exchange)
+    return tuple(exchanges)
