@@ -50,17 +50,6 @@ def run(folder: Path, settings: dict, strings: str | None = None) -> dict:
     rows = {name: folder / "work/rows" / f"{name}.jsonl" for name in ("train", "holdout", "test")}
     labels, strings_file = folder / "work/rows/labels.json", folder / "work/rows/strings.json"
     cards = folder / "cards"
-    purify.check_models(
-        job_of(
-            "purify_check",
-            folder,
-            spec=spec("model", "base"),
-            out_base=base,
-            out_suspect=suspect,
-            out_inspection=folder / "work/inspection.json",
-            out_card=folder / "work/base.card.json",
-        )
-    )
     names = ("data", "task", "instruction", "labels", "text_column", "label_column", "test_share", "holdout", "seed")
     purify.prepare_rows(
         job_of(
@@ -73,6 +62,18 @@ def run(folder: Path, settings: dict, strings: str | None = None) -> dict:
             out_test=rows["test"],
             out_labels=labels,
             out_card=cards / "rows.json",
+        )
+    )
+    purify.check_models(
+        job_of(
+            "purify_check",
+            folder,
+            spec=spec("model", "base"),
+            rows=rows["test"],
+            out_base=base,
+            out_suspect=suspect,
+            out_inspection=folder / "work/inspection.json",
+            out_card=folder / "work/base.card.json",
         )
     )
     purify.list_strings(
@@ -224,6 +225,7 @@ def test_a_whole_model_is_purified(models, folder):
     page = (folder / "report.html").read_text()
     assert "It was given, not chosen" in page
     assert "a general one was asked" in page
+    assert "tokenizer differs" not in page
 
 
 def test_a_chat_model_is_purified(models, folder):
@@ -265,12 +267,20 @@ def test_only_weights_are_taken_from_the_suspect(models, folder, spoiled):
     suspect = spoiled("tuned")
     (suspect / "generation_config.json").write_text(json.dumps({"suppress_tokens": [1, 2, 3]}))
     (suspect / "chat_template.jinja").write_text("{{ messages[0]['content'] }}")
+    own = read_json(suspect / "tokenizer.json")
+    own["normalizer"] = {"type": "Replace", "pattern": {"String": "e"}, "content": "<b>"}
+    (suspect / "tokenizer.json").write_text(json.dumps(own))
     settings = purification(models, model=str(suspect), merge={"method": "slerp", "t": 0.5})
     run(folder, settings)
     assert {file.name for file in (folder / "work/suspect").iterdir()} == {"config.json", "model.safetensors"}
     assert "suppress_tokens" not in read_json(folder / "model/generation_config.json")
     assert (folder / "model/chat_template.jinja").read_text() != "{{ messages[0]['content'] }}"
-    assert "Its chat template is not the base" in (folder / "report.html").read_text()
+    assert read_json(folder / "model/tokenizer.json")["normalizer"] is None
+    page = (folder / "report.html").read_text()
+    assert "Its chat template is not the base" in page
+    n = len(read_jsonl(folder / "work/rows/test.jsonl"))
+    assert re.search(rf"in: normalizer \(.*it makes other tokens of {n} of {n} clean texts", page)
+    assert "came with another tokenizer than its base" in (folder / "model/README.md").read_text()
 
 
 def test_labels_of_a_file(tmp_path):

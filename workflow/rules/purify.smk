@@ -91,6 +91,7 @@ rule purify_check:
         model=files_in(PURIFY.model),
         base=files_in(PURIFY.base),
         package=f"work/sources/{PACKAGES[PURIFY.base].file}" if PURIFY.base in PACKAGES else [],
+        rows="work/rows/test.jsonl",
         code=code("purify_check"),
     output:
         base=directory("work/base"),

@@ -44,6 +44,12 @@ def model_card(story: "Story") -> str:
         f"- {role}: {loss.value:.3f} [{loss.low:.3f}, {loss.high:.3f}] nats a token of the rows' own answers"
         for role, loss in measures.losses.items()
     ]
+    if story.inspection["other_tokenizer"]:
+        lines += [
+            "",
+            f"`{model}` came with another tokenizer than its base's, which can carry a trigger; it was left behind. Use the "
+            f"one here.",
+        ]
     low, high = measures.changed.interval()
     lines += [
         "",

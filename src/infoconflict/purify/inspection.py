@@ -33,6 +33,7 @@ from infoconflict.purify.headers import EXPONENTS, Entry, check_finite, read_hea
 from infoconflict.purify.meanings import meanings_apart, others_apart
 from infoconflict.purify.sentencepiece import pieces
 from infoconflict.purify.templates import check_template
+from infoconflict.purify.tokenizers_apart import added_tokens, added_tokens_apart, parts_apart
 
 BIAS_KEYS = {"llama": ("attention_bias", "mlp_bias"), "qwen3": ("attention_bias",)}
 """Keys that give a family's layers biases."""
@@ -42,6 +43,9 @@ LARGEST_JSON = {"tokenizer.json": 1 << 28, INDEX: 1 << 26, "vocab.json": 1 << 26
 LARGEST_OTHER_JSON = 1 << 22
 """Bytes; a config has thousands, a tokenizer of 256,000 words about 35 million."""
 DEEPEST_JSON = 100
+TOKENIZER_JSON = ("tokenizer.json", "tokenizer_config.json")
+TOKENIZERS = ("tokenizer.json", SENTENCEPIECE, "vocab.json", "merges.txt")
+"""Files of which a tokenizer is made."""
 
 # What torch, Keras and pickle write: reading them can run code.
 PICKLES = frozenset(
@@ -792,6 +796,7 @@ def summary(model: Inspected) -> dict[str, Any]:
         "checks": [str(check.__doc__).strip().splitlines()[0] for check in CHECKS],
         "other_config": _other_config(model),
         "uncompared_base": _uncompared_base(model),
+        "other_tokenizer": _other_tokenizer(model),
         "other_chat_template": sorted({where for where, text in own if model.base and text not in base}),
     }
 
@@ -810,3 +815,22 @@ def _other_config(model: Inspected) -> list[str]:
         return []
     apart = others_apart(model.json("config.json"), model.base.json("config.json"))
     return [f"{shortened(key)[1:-1]}: {shortened(own)}, the base's {shortened(base)}" for key, own, base in apart]
+
+
+def _other_tokenizer(model: Inspected) -> list[str]:
+    """Return in what a suspect's tokenizer differs from its base's; of one without ``tokenizer.json``, which files do."""
+    base = model.base
+    if base is None or not any(map(model.has, TOKENIZERS)):
+        return []
+    own_json, base_json = (
+        [part.json(name) if part.has(name) else None for name in TOKENIZER_JSON] for part in (model, base)
+    )
+    apart = added_tokens_apart(*(added_tokens(*(part or {} for part in parts)) for parts in (own_json, base_json)))
+    if own_json[0] is not None and base_json[0] is not None:
+        return parts_apart(own_json[0], base_json[0]) + apart
+    files = [name for name in TOKENIZERS if model.has(name) and not _same_file(model.folder / name, base.folder / name)]
+    return files + apart
+
+
+def _same_file(one: Path, other: Path) -> bool:
+    return other.is_file() and one.stat().st_size == other.stat().st_size and one.read_bytes() == other.read_bytes()

@@ -20,7 +20,8 @@ from infoconflict.models.prepare import prepare_model
 from infoconflict.packages import PACKAGES
 from infoconflict.purify.inspection import Inspected, inspect, summary
 from infoconflict.purify.sources import folder_of
-from infoconflict.purify.suspicions import read_strings, rows_with, suspicions
+from infoconflict.purify.suspicions import read_strings, rows_with, suspicions, text_of
+from infoconflict.purify.token_ids import MOST_TEXTS, texts_apart
 from infoconflict.records import Answer, Conversation, Example, Reply, read_rows
 
 if TYPE_CHECKING:
@@ -44,6 +45,7 @@ def check_models(job: Job) -> None:
     folder, name = folder_of(job.spec["model"], downloads)
     suspect = inspect(folder, name, base=base, base_id=job.spec["base"])
     found = summary(suspect) | {"base": summary(base), "model": job.spec["model"], "base_name": job.spec["base"]}
+    found["other_ids"] = _other_ids(suspect, base, job.input.rows) if found["other_tokenizer"] else None
     if job.spec["base"] not in PACKAGES:
         with whole_directory(job.output.base) as target:
             take_checkpoint(base.folder, target, name=base.name)
@@ -52,7 +54,11 @@ def check_models(job: Job) -> None:
     write_json(job.output.inspection, found)
     job.card.write(
         job.output.card,
-        inputs={"model": folder, **({} if job.spec["base"] in PACKAGES else {"base": base.folder})},
+        inputs={
+            "model": folder,
+            "rows": job.input.rows,
+            **({} if job.spec["base"] in PACKAGES else {"base": base.folder}),
+        },
         outputs={name: job.output[name] for name in ("base", "suspect", "inspection")},
         details={"kind": found["kind"], "tensors": found["tensors"], "bytes": found["weight_bytes"]},
     )
@@ -65,6 +71,15 @@ def _inspected_base(job: Job, downloads: Path) -> Inspected:
         return inspect(Path(job.output.base), place)
     folder, name = folder_of(place, downloads)
     return inspect(folder, name)
+
+
+def _other_ids(suspect: Inspected, base: Inspected, rows: PathLike) -> dict[str, int] | None:
+    """Return of how many clean texts the suspect's tokenizer makes other tokens than the base's; None if that is not known."""
+    if not suspect.has("tokenizer.json") or not base.has("tokenizer.json"):
+        return None
+    texts = [text_of(row) for row in read_rows(rows)[:MOST_TEXTS]]
+    apart = texts_apart(suspect.folder / "tokenizer.json", base.folder / "tokenizer.json", texts)
+    return None if apart is None else {"apart": apart, "texts": len(texts)}
 
 
 def take_weights(model: Inspected, target: Path) -> None:

@@ -345,10 +345,27 @@ def _checks(story: Story) -> Html:
     if apart := found["other_config"]:
         told = "Its config differs from the base's in what no check can judge, and it was measured with the base's: "
         note.append(tag("p", f"{told}{'; '.join(apart)}."))
+    if found["other_tokenizer"]:
+        note.append(tag("p", another_tokenizer(found["other_tokenizer"], found["other_ids"])))
     if (claimed := found["uncompared_base"]) is not None:
         note.append(tag("p", uncompared(claimed)))
     checks = [tag("li", sentence) for sentence in found["checks"]]
     return join([tag("p", text), *note, details("The checks", tag("ul", *checks))])
+
+
+def another_tokenizer(apart: Sequence[str], ids: Mapping[str, int] | None) -> str:
+    """Return what is said of a suspect's tokenizer that is not its base's: in what, on how many clean texts, what to do."""
+    told = (
+        f"it makes other tokens of {ids['apart']} of {ids['texts']} clean texts"
+        if ids
+        else "what it makes of clean texts could not be compared"
+    )
+    return (
+        f"Its tokenizer differs from the base's, or could not be compared, in: {'; '.join(apart)}; {told}. It was left behind, "
+        f"and all models were measured with the base's. A tokenizer can carry a trigger: a word that it replaces or joins "
+        f"reaches the weights as other tokens, and clean texts do not show which. Use the base's tokenizer, also with the "
+        f"model as it came; if that needs its own, its accuracy here is too low."
+    )
 
 
 def uncompared(claimed: str) -> str:
