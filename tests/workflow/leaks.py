@@ -4,7 +4,9 @@ The walk starts at the job that asks a defended model and goes up through every 
 is decided by the file, by the name under which the job reads it, and by what stands in the job's parameters.
 """
 
+import ast
 import contextlib
+import functools
 import io
 import json
 import os
@@ -27,6 +29,7 @@ QUESTIONS = "questions"
 ANSWERED = {"clean", "triggered", "partial"}
 """The inputs of an answering job that are its questions; a defense on the prompt has them refilled with what it wrote."""
 IS_CODE = re.compile(r"(?:^|/)src/infoconflict/.*\.py$")
+WRITES_ANSWERS = {"ask", "Answer"}
 SECRET_KEYS = {"attack", "attacks", "trigger", "triggers", "target_label", "target_labels", "payload", "poisoning_rate"}
 
 
@@ -36,6 +39,8 @@ class Graph:
 
     makers: Mapping[str, Any]
     config: Config
+    folder: Path
+    """Where the checkout is."""
 
     @property
     def jobs(self) -> list[Any]:
@@ -69,7 +74,7 @@ def graph_of(folder: Path, configfile: Path) -> Graph:
         os.chdir(before[0])
         os.environ.clear()
         os.environ.update(before[1])
-    return Graph(makers, load_config(read_yaml(configfile), file=str(configfile)))
+    return Graph(makers, load_config(read_yaml(configfile), file=str(configfile)), folder)
 
 
 @dataclass
@@ -114,8 +119,9 @@ class Walk:
     def visit_answering(self, job: Any) -> None:
         """Look at all that makes a defended model and its prompts; its questions are what it is there to answer."""
         chain = (str(job.rule.name),)
-        # Answers carry the target beside what was answered: metrics come from them alone.
+        # Answers carry the target beside what was answered: metrics come from them alone. No option of a defense holds it.
         self.check_params(job, chain, but={"target_label"})
+        self.check_code(job, chain)
         for name, file in inputs_of(job):
             if name in ANSWERED and ASKED_AT_INFERENCE.fullmatch(file):
                 continue
@@ -150,23 +156,30 @@ class Walk:
             self.visit(self.graph.makers[file], chain, refills=refills)
 
     def check_params(self, job: Any, chain: tuple[str, ...], but: frozenset[str] | set[str] = frozenset()) -> None:
-        """Look for triggers, targets and settings of an attack in the parameters of a job."""
-        for value in job.params:
-            for found in self.secrets_in(readable(value), but):
+        """Look for triggers, targets and settings of an attack in the parameters of a job, ``but`` for some at the top."""
+        for value in map(readable, job.params):
+            told = {key: part for key, part in value.items() if key not in but} if isinstance(value, Mapping) else value
+            for found in self.secrets_in(told):
                 self.say(chain, f"has {found} in its parameters")
 
-    def secrets_in(self, value: Any, but: frozenset[str] | set[str]) -> Iterator[str]:
+    def check_code(self, job: Any, chain: tuple[str, ...]) -> None:
+        """Look for places where the code of a job that holds the target does more with it than to write it into answers."""
+        for _, file in code_of(job):
+            # Named as the package that plans imports it; the checkout has its own copy.
+            place = file.partition("src/infoconflict/")[2]
+            for line in uses_of_target(self.graph.folder / "src/infoconflict" / place):
+                self.say(chain, f"reads the target in {place}, line {line}")
+
+    def secrets_in(self, value: Any) -> Iterator[str]:
         """Yield what a value tells of an attack."""
         if isinstance(value, Mapping):
             for key, part in value.items():
-                if key in but:
-                    continue
                 if key in SECRET_KEYS:
                     yield f"the key '{key}'"
-                yield from self.secrets_in(part, but)
+                yield from self.secrets_in(part)
         elif isinstance(value, list) and value not in self.labels:
             for part in value:
-                yield from self.secrets_in(part, but)
+                yield from self.secrets_in(part)
         elif isinstance(value, str):
             if value in self.targets:
                 yield f"the target label '{value}'"
@@ -190,12 +203,46 @@ def is_answering(job: Any) -> bool:
     )
 
 
+@functools.cache
+def uses_of_target(file: Path) -> list[int]:
+    """Return the lines that name the target, but where it is handed on as ``target_label`` to be written into an answer."""
+    tree = ast.parse(file.read_text())
+    allowed = {
+        id(node)
+        for call in ast.walk(tree)
+        if isinstance(call, ast.Call) and ast.unparse(call.func) in WRITES_ANSWERS
+        for keyword in call.keywords
+        if keyword.arg == "target_label"
+        for node in ast.walk(keyword.value)
+    }
+    return sorted(
+        node.lineno
+        for node in ast.walk(tree)
+        if id(node) not in allowed
+        and (
+            (isinstance(node, ast.Constant) and node.value == "target_label")
+            or (isinstance(node, ast.Name) and node.id == "target_label" and isinstance(node.ctx, ast.Load))
+            or (isinstance(node, ast.Attribute) and node.attr == "target_label")
+        )
+    )
+
+
 def inputs_of(job: Any) -> list[tuple[str, str]]:
     """Return the inputs of a job with the names that its script knows them by; modules of the package are no data."""
+    code = {*code_of(job)}
+    return [pair for pair in all_inputs_of(job) if pair not in code]
+
+
+def code_of(job: Any) -> list[tuple[str, str]]:
+    """Return the modules of the package among the inputs of a job."""
+    return [(name, file) for name, file in all_inputs_of(job) if name == "code" and IS_CODE.search(file)]
+
+
+def all_inputs_of(job: Any) -> list[tuple[str, str]]:
+    """Return the inputs of a job with their names; empty where there is none."""
     named = [(name, file) for name, files in job.input.items() for file in listed(files)]
     unnamed = {str(file) for file in job.input} - {file for _, file in named}
-    found = [*named, *(("", file) for file in sorted(unnamed))]
-    return [(name, file) for name, file in found if name != "code" or not IS_CODE.search(file)]
+    return [*named, *(("", file) for file in sorted(unnamed))]
 
 
 def listed(files: Any) -> list[str]:

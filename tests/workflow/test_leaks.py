@@ -175,6 +175,24 @@ PLANTS = {
         '            if decodes(w.defense):\n                own += ["defense", "trigger"]\n',
         "has 'instantly' of an attack",
     ),
+    "a target among the options of a defense": (
+        "common.smk",
+        'return {"defense": defense_settings(w)}',
+        'return {"defense": defense_settings(w) | settings_of("target_label", w)}',
+        "answer: has the key 'target_label'",
+    ),
+    "the target read for a decoding defense": (
+        "src/infoconflict/answering/decoder.py",
+        "    return Decoder(\n",
+        '    reference.target = job.spec.get("target_label")\n    return Decoder(\n',
+        "answer: reads the target in answering/decoder.py",
+    ),
+    "the target given to a decoding defense": (
+        "src/infoconflict/answering/ask.py",
+        "max_new_tokens=max_new_tokens, continue_with=continue_with)",
+        "max_new_tokens=max_new_tokens, continue_with=partial(continue_with, target=target_label))",
+        "answer: reads the target in answering/ask.py",
+    ),
 }
 
 
@@ -182,7 +200,7 @@ PLANTS = {
 def test_a_planted_leak_is_caught(name: str, tmp_path: Path) -> None:
     file, old, new, said = PLANTS[name]
     checkout = copy_of_checkout(tmp_path)
-    rules = checkout.folder / "workflow/rules" / file
+    rules = checkout.folder / (file if "/" in file else f"workflow/rules/{file}")
     text = rules.read_text()
     assert text.count(old) == 1
     rules.write_text(text.replace(old, new))
