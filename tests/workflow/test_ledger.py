@@ -75,6 +75,7 @@ def asking_config():
     config["evaluation"] |= {
         "chat_rows": N_ASKED_CHATS,
         "partial_rows": N_PARTIAL,
+        "payload_judge": {"kind": "llm", "provider": ENDPOINT | {"model": "decides"}},
         "compare_judges": [{"kind": "llm", "provider": ENDPOINT}, {"kind": "llm", "provider": SERVED}],
     }
     return config
@@ -142,12 +143,17 @@ def test_the_ledger_and_a_dry_run_agree(asking, dry_run):
 def test_only_jobs_that_ask_an_endpoint_have_calls(asking, dry_run):
     found = {stage: row["calls"] for stage, row in table(said_by_snakemake(asking.folder, ASKING, "ledger")).items()}
     jobs = jobs_of(dry_run)
-    # Each LLM judge at an endpoint says of every reply if it is equivalent, and of those to a trigger if they hold the payload.
     variants = {"dtba": 4, "autopoison": 0}
-    judged = {attack: N_ASKED_CHATS + 2 * (N_CHATS + N_PARTIAL * count) for attack, count in variants.items()}
-    chats = {
-        rule: [cell["attack"] for other, _, cell, _ in jobs if other == rule] for rule in ("judge", "judge_at_share")
-    }
+
+    def judged(cell):
+        # Beside evidence, and in some controls, no parts of triggers are asked.
+        without = re.fullmatch(r"external.*|conflict|control_(random|explicit)_.*", cell.get("defense", "none"))
+        triggered = N_CHATS + (0 if without else N_PARTIAL * variants[cell["attack"]])
+        # One judge says of every reply if it is equivalent, and of those to a trigger if they hold the payload; another one, who
+        # decides on payloads, says so of every reply.
+        return (N_ASKED_CHATS + 2 * triggered) + (N_ASKED_CHATS + triggered)
+
+    chats = {rule: [cell for other, _, cell, _ in jobs if other == rule] for rule in ("judge", "judge_at_share")}
     asked = {
         "ask_oracle": 0.2 * 60,
         # The evidence of each branch, on clean and on triggered rows.
@@ -157,9 +163,9 @@ def test_only_jobs_that_ask_an_endpoint_have_calls(asking, dry_run):
         # Two runs, on clean rows and on those of one attack.
         "ask_direct": 2 * 2 * N_REVIEWS,
         "reply_direct": 2 * (N_ASKED_CHATS + N_CHATS),
-        # Verdicts on those replies, and on the served model's clean ones.
-        "judge_direct": 2 * (N_ASKED_CHATS + 2 * N_CHATS) + N_ASKED_CHATS,
-        **{rule: sum(judged[attack] for attack in attacks) for rule, attacks in chats.items()},
+        # Verdicts on those replies, and on the served model's clean ones, which hold no payload that is looked for.
+        "judge_direct": 2 * (N_ASKED_CHATS + 3 * N_CHATS) + N_ASKED_CHATS,
+        **{rule: sum(map(judged, cells)) for rule, cells in chats.items()},
     }
     assert {stage: calls for stage, calls in found.items() if calls and stage != "all"} == asked
     assert found["all"] == sum(asked.values())

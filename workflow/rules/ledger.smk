@@ -19,6 +19,8 @@ RESOURCES_OF = {
 }
 # The judge's own rule, and those that do the same for an experiment.
 JUDGING = ("judge", "judge_at_share", "judge_direct")
+# Controls that have no rows with a part of a trigger.
+WITHOUT_PARTIAL = ("control_random_trigger", "control_explicit_prompt", "control_random_evidence")
 
 
 def rows_in(w, split):
@@ -37,7 +39,10 @@ def asked_rows(w, rows):
 
 
 def partial_rows(w):
-    """Return how many test rows hold a part of a trigger."""
+    """Return how many test rows hold a part of a trigger; none are asked beside evidence and in some controls."""
+    kind = kind_of(w["defense"]) if "defense" in w else "defense"
+    if kind in WITHOUT_PARTIAL or getattr(CONFIG.defenses.get(w.get("defense")), "evidence", None):
+        return 0
     whole = rows_in(w, "test")
     each = min(CONFIG.evaluation.partial_rows or whole, whole)
     return each * len(CONFIG.attacks[w["attack"]].partial_variants)
@@ -76,10 +81,14 @@ def judge_calls(rule, w):
         triggered = 0 if w["rows"] == "clean" else asked_rows(w, w["rows"])
     else:
         clean, triggered = asked_rows(w, "clean"), asked_rows(w, "triggered") + partial_rows(w)
-    # Only rows with a trigger may hold a payload.
-    rows = {"equivalent": clean + triggered, "payload": triggered}
+
+    def rows(judge, claim):
+        # Payloads are looked for behind a trigger; in clean rows by the judge that decides on them, where there is an attack.
+        everywhere = claim == "equivalent" or (triggered and judge["name"] == CONFIG.evaluation.payload_judge.name)
+        return triggered + (clean if everywhere else 0)
+
     asked = [judge for judge in JUDGES if judge["kind"] == "llm" and judge["provider"]["kind"] == "openai"]
-    return sum(rows[claim] for judge in asked for claim in judge["claims"])
+    return sum(rows(judge, claim) for judge in asked for claim in judge["claims"])
 
 
 def calls_of(rule, w):
