@@ -2,12 +2,12 @@
 
     python benchmarks/bench_purify.py
 
-A copy of the base with noise stands for the suspect, an adapter with random matrices for the conflict model. Five cases, each
-in a process of its own:
+A copy of the base with noise stands for the suspect, an adapter with random matrices for the conflict model. Each case is a
+process of its own; ``--cases`` names some:
 
 - ``train``: eight updates of the conflict model, as rule purify_train runs them, on rows of 40 to 100 words of no meaning.
 - ``check``: all checks of a stranger's checkpoint, the search for NaN among them.
-- ``merge``: the purified model written tensor by tensor.
+- ``merge``, ``merge_slerp``, ``merge_ties``: the purified model written tensor by tensor.
 - ``put``: the merged weights put into a loaded base, as when t is chosen.
 - ``mergekit``: the same merge by mergekit, from dense checkpoints.
 
@@ -22,6 +22,7 @@ import shutil
 import tempfile
 import threading
 import time
+from functools import partial
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -32,6 +33,7 @@ from common import add_common_options, check_base, peak_memory_gib, run_case, ru
 from infoconflict.entries import spec_of
 
 MERGE = {"method": "linear", "t": 0.7}
+TIES = {"method": "ties", "density": 0.5, "lambda": 1.0}
 
 
 class Watch:
@@ -68,12 +70,12 @@ def check(base: Path, work: Path) -> None:
     inspect(work / "suspect", "suspect", base=inspect(base, "base"))
 
 
-def merge(base: Path, work: Path) -> None:
+def merge(base: Path, work: Path, settings: dict[str, Any] = MERGE) -> None:
     from infoconflict.purify.streaming import StreamedCheckpoint, merged_tensors, tensors_of, write_weights
 
     with tempfile.TemporaryDirectory(dir=work) as out, StreamedCheckpoint(base) as checkpoint:
         parents = tensors_of(checkpoint, work / "suspect"), tensors_of(checkpoint, work / "conflict")
-        write_weights(Path(out), checkpoint, merged_tensors(checkpoint, *parents, MERGE, MERGE["t"]))
+        write_weights(Path(out), checkpoint, merged_tensors(checkpoint, *parents, settings, MERGE["t"]))
 
 
 def put(base: Path, work: Path) -> None:
@@ -142,7 +144,15 @@ def train(base: Path, work: Path) -> None:
         )
 
 
-CASES = {"train": train, "check": check, "merge": merge, "put": put, "mergekit": mergekit}
+CASES = {
+    "train": train,
+    "check": check,
+    "merge": merge,
+    "merge_slerp": partial(merge, settings={"method": "slerp"}),
+    "merge_ties": partial(merge, settings=TIES),
+    "put": put,
+    "mergekit": mergekit,
+}
 
 
 def run_one(request: dict[str, Any]) -> None:
@@ -181,7 +191,7 @@ def run_all(options: argparse.Namespace) -> None:
         work = Path(folder)
         size = write_suspect(work / "suspect", options.base)
         write_random_adapter(work / "conflict", options.base, seed=options.seed)
-        for case in CASES:
+        for case in options.cases:
             request = {"case": case, "base": str(options.base), "work": folder, "threads": options.threads}
             result = run_case(__file__, request, threads=options.threads)
             results.append({"case": case, **result})
@@ -203,6 +213,7 @@ def run_all(options: argparse.Namespace) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_common_options(parser)
+    parser.add_argument("--cases", nargs="+", choices=CASES, default=list(CASES), help="default: all")
     run_cases(parser, run_all=run_all, run_one=run_one)
 
 

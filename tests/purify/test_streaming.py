@@ -1,5 +1,6 @@
 import json
 import weakref
+from itertools import accumulate
 
 import pytest
 import torch
@@ -120,6 +121,49 @@ def test_few_tensors_are_held_at_once(models, tmp_path, monkeypatch):
         write_weights(tmp_path, base, lambda name: watched(tensor_of(name)), largest_shard=1 << 30)
     # Three parents and the result of this tensor, and what is left of the one before.
     assert max(sizes) <= held["peak"] <= 5 * max(sizes) < 2 * sum(sizes)
+
+
+# Tensors in float32 that are there at once: both parents, for TIES the base; for SLERP's angle two unit vectors, for the trimming
+# of TIES magnitudes and a copy to select in. Marks, a byte for each entry, and what is written take less than one more.
+COPIES = {"linear": 2, "passthrough": 1, "slerp": 4, "ties": 5}
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("suspect", ["adapter", "tuned"])
+def test_memory_is_that_of_a_few_copies_of_the_largest_tensor(models, spoiled, tmp_path, monkeypatch, suspect, method):
+    # As much smaller than the tensor as in models of full size.
+    monkeypatch.setattr("infoconflict.merging.ties.PIECE", 256)
+    folder, out = spoiled("base"), tmp_path / "out"
+    out.mkdir()
+    halves = {name: value.bfloat16() for name, value in load_file(folder / "model.safetensors").items()}
+    save_file(halves, folder / "model.safetensors", {"format": "pt"})
+    largest = 4 * max(tensor.numel() for tensor in halves.values())
+    mapped = {file.stat().st_size for place in (folder, models / suspect) for file in place.glob("*.safetensors")}
+    with StreamedCheckpoint(folder) as base:
+        parents = tensors_of(base, models / suspect), tensors_of(base, models / "conflict")
+        tensor_of = merged_tensors(base, *parents, merge_of(method), 0.5)
+        peak = peak_bytes(lambda: write_weights(out, base, tensor_of), mapped)
+    assert COPIES[method] * largest <= peak < (COPIES[method] + 1) * largest
+
+
+def peak_bytes(work, mapped):
+    """Return the most bytes of tensors that were there at once, by torch's own log; files that are mapped whole are none."""
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as log:
+        work()
+    events = [event for event in log.profiler.kineto_results.events() if event.name() == "[memory]"]
+    sizes = [event.nbytes() for event in sorted(events, key=lambda event: event.start_ns())]
+    return max(accumulate(size for size in sizes if abs(size) not in mapped))
+
+
+def test_tensors_that_a_change_keeps_are_not_overwritten(models, tmp_path):
+    (tmp_path / "whole").mkdir()
+    save_file(changed_tensors(models / "base", models / "adapter"), tmp_path / "whole" / "change.safetensors")
+    with StreamedCheckpoint(models / "base") as base:
+        parents = tensors_of(base, tmp_path / "whole"), tensors_of(base, models / "conflict")
+        for method in METHODS:
+            tensor_of = merged_tensors(base, *parents, merge_of(method), 0.3)
+            first = [tensor_of(name) for name in base.names]
+            assert all(map(torch.equal, first, map(tensor_of, base.names)))
 
 
 def test_a_loaded_model_takes_up_the_weights(models):

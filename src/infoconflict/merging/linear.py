@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-def linear(backdoored: "Tensor", conflict: "Tensor", *, t: float) -> "Tensor":
+def linear(backdoored: "Tensor", conflict: "Tensor", *, t: float, in_place: bool = False) -> "Tensor":
     """Return ``t * conflict + (1 - t) * backdoored`` (Eq. 9).
 
     Parameters
@@ -25,13 +25,16 @@ def linear(backdoored: "Tensor", conflict: "Tensor", *, t: float) -> "Tensor":
         One parameter of either model.
     t : float in [0, 1]
         Weight of the conflict model. 0 gives ``backdoored`` and 1 gives ``conflict``, bit for bit.
+    in_place : bool
+        Whether the result may take the place of ``backdoored``.
 
     Returns
     -------
     Tensor of shape (*weight)
     """
     check_t(t)
-    return (backdoored * (1 - t)).add_(conflict, alpha=t)  # in place: one new tensor instead of three
+    first = backdoored.mul_(1 - t) if in_place else backdoored * (1 - t)
+    return first.add_(conflict, alpha=t)  # in place: one new tensor instead of three
 
 
 def mergekit_config(

@@ -29,11 +29,13 @@ def cosine(backdoored: "Tensor", conflict: "Tensor") -> float:
     first, second = backdoored.flatten(), conflict.flatten()
     norms = [float(norm) if norm > SMALLEST_NORM else 1.0 for norm in (first.norm(), second.norm())]
     # Divide before multiplying: the product of two large norms can overflow float32.
-    dot = float(((first / norms[0]) * (second / norms[1])).sum())
+    dot = float((first / norms[0]).mul_(second / norms[1]).sum())
     return max(-1.0, min(1.0, dot))
 
 
-def slerp(backdoored: "Tensor", conflict: "Tensor", *, t: float, cos: float | None = None) -> "Tensor":
+def slerp(
+    backdoored: "Tensor", conflict: "Tensor", *, t: float, cos: float | None = None, in_place: bool = False
+) -> "Tensor":
     """Return the point at ``t`` on the arc from ``backdoored`` to ``conflict`` (Eq. 10).
 
     Parameters
@@ -44,6 +46,8 @@ def slerp(backdoored: "Tensor", conflict: "Tensor", *, t: float, cos: float | No
         Weight of the conflict model. 0 gives ``backdoored`` and 1 gives ``conflict``, bit for bit.
     cos : float, optional
         What :func:`cosine` gives for the two; pass it to save that pass when only t varies.
+    in_place : bool
+        Whether the result may take the place of ``backdoored``.
 
     Returns
     -------
@@ -56,7 +60,8 @@ def slerp(backdoored: "Tensor", conflict: "Tensor", *, t: float, cos: float | No
     if abs(cos) <= NEARLY_PARALLEL:
         angle = math.acos(cos)
         weights = [math.sin(share * angle) / math.sin(angle) for share in weights]
-    return (backdoored * weights[0]).add_(conflict, alpha=weights[1])  # in place: one new tensor instead of three
+    first = backdoored.mul_(weights[0]) if in_place else backdoored * weights[0]
+    return first.add_(conflict, alpha=weights[1])  # in place: one new tensor instead of three
 
 
 def mergekit_config(

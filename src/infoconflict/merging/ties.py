@@ -15,6 +15,9 @@ from infoconflict.merging.common import BACKDOORED, BASE, CONFLICT, backdoored_w
 if TYPE_CHECKING:
     from torch import Tensor
 
+PIECE = 1 << 20
+"""Entries that are looked at together where their places are noted."""
+
 
 def check_ties(density: float, lam: float) -> None:
     """Raise ``ValueError`` unless ``density`` is in (0, 1] and ``lam`` is positive and finite."""
@@ -45,12 +48,27 @@ def top_share(task_vector: "Tensor", *, density: float) -> "Tensor":
     n_kept = max(1, int(density * total))
     if n_kept >= total:
         return magnitudes.view_as(task_vector) >= 0
-    # The k-th smallest by selection: a full sort, as in mergekit, costs eight times as much.
-    border = magnitudes.kthvalue(total - n_kept + 1).values
+    border = _kth_smallest(magnitudes, total - n_kept + 1)
     keep = magnitudes > border
-    missing = n_kept - int(keep.sum())
-    keep[(magnitudes == border).nonzero()[:missing, 0]] = True
+    missing, begin = n_kept - int(keep.count_nonzero()), 0
+    # In pieces: places take eight bytes each, and where a tensor is the base's, all entries are at the border.
+    for piece in magnitudes.split(PIECE):
+        places = (piece == border).nonzero()[:missing, 0]
+        keep[begin + places] = True
+        missing, begin = missing - len(places), begin + len(piece)
+        if not missing:
+            break
     return keep.view_as(task_vector)
+
+
+def _kth_smallest(values: "Tensor", k: int) -> "Tensor":
+    """Return the k-th smallest entry, from 1, by selection: a full sort, as in mergekit, costs eight times as much."""
+    if values.device.type != "cpu" or str(values.dtype) not in ("torch.float32", "torch.float64"):
+        return values.kthvalue(k).values
+    # NumPy selects within the copy; torch would hold three times as much, for it notes each entry's place.
+    copy = values.clone()
+    copy.numpy().partition(k - 1)
+    return copy[k - 1]
 
 
 def ties(
@@ -62,6 +80,7 @@ def ties(
     density: float,
     lam: float = 1.0,
     kept: "tuple[Tensor, Tensor] | None" = None,
+    in_place: bool = False,
 ) -> "Tensor":
     """Return the base plus the agreeing, trimmed and weighted task vectors (Eq. 11).
 
@@ -77,6 +96,8 @@ def ties(
         Factor of the merged task vector, positive.
     kept : pair of bool Tensors of shape (*weight), optional
         What :func:`top_share` gives for the backdoored and the conflict task vector; pass it when only t varies.
+    in_place : bool
+        Whether ``backdoored`` and ``conflict`` may be overwritten.
 
     Returns
     -------
@@ -85,14 +106,17 @@ def ties(
     """
     check_t(t)
     check_ties(density, lam)
-    suspect, remedy = backdoored - base, conflict - base  # the two task vectors
+    # The two task vectors.
+    suspect, remedy = (backdoored.sub_(base), conflict.sub_(base)) if in_place else (backdoored - base, conflict - base)
     kept = kept or (top_share(suspect, density=density), top_share(remedy, density=density))
     suspect.mul_(kept[0]).mul_(1 - t)
     remedy.mul_(kept[1]).mul_(t)
     # Of two numbers the larger elects the sign, which is the sign of their sum; a draw elects plus, as in mergekit.
     positive = suspect + remedy >= 0
-    agreeing = (suspect.clamp(min=0) + remedy.clamp(min=0)).where(positive, suspect.clamp(max=0) + remedy.clamp(max=0))
-    return base + (agreeing if lam == 1 else agreeing.mul_(lam))
+    for vector in (suspect, remedy):
+        vector.masked_fill_((vector >= 0) != positive, 0.0)
+    agreeing = suspect.add_(remedy)
+    return (agreeing if lam == 1 else agreeing.mul_(lam)).add_(base)
 
 
 def mergekit_config(*, t: float, density: float, lam: float = 1.0, out_dtype: str = "float32") -> dict[str, Any]:

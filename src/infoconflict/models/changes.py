@@ -243,7 +243,7 @@ class LoraChange:
                 f"{self.path}: the LoRA matrices of '{module}' make {tuple(update.shape)}, but the base model's weight "
                 f"is {tuple(base.shape)}; the adapter was made for another base"
             )
-        return base + update * scale
+        return base + update.mul_(scale)
 
 
 class ComposedChange:
@@ -328,11 +328,16 @@ def dense_tensor(base: Checkpoint, change: Change, name: str) -> "Tensor":
             f"{change.path}: '{name}' has shape {tuple(after.shape)} and the base model's {tuple(before.shape)}; "
             f"the change was made for another base"
         )
-    if not after.isfinite().all():
+    if not all_finite(after):
         raise UserError(
             f"{change.path}: makes '{name}' hold values that are not finite; the training diverged, repeat it"
         )
     return after
+
+
+def all_finite(tensor: "Tensor") -> bool:
+    """Say whether a tensor holds neither NaN nor infinity, without making another of its size."""
+    return not tensor.numel() or all(math.isfinite(float(end)) for end in tensor.aminmax())
 
 
 def changed_tensors(base_dir: PathLike, change_dir: PathLike) -> "dict[str, Tensor]":

@@ -24,6 +24,7 @@ from infoconflict.models.changes import (
     FULL_CHANGE,
     INDEX,
     Checkpoint,
+    all_finite,
     dense_tensor,
     open_change,
     open_safetensors,
@@ -38,6 +39,7 @@ LARGEST_SHARD = 2 << 30
 DTYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 
 TensorOf = Callable[[str], torch.Tensor]
+"""Gives a tensor by its name, a new one each time: it may be overwritten."""
 
 
 class StreamedCheckpoint(Checkpoint):
@@ -68,7 +70,15 @@ def tensors_of(base: StreamedCheckpoint, folder: PathLike) -> TensorOf:
             return other.tensor
     change = open_change(base, folder)
     touched = set(change.names)
-    return lambda name: dense_tensor(base, change, name) if name in touched else base.tensor(name)
+    are_kept = (Path(folder) / FULL_CHANGE).exists()
+
+    def tensor_of(name: str) -> torch.Tensor:
+        if name not in touched:
+            return base.tensor(name)
+        tensor = dense_tensor(base, change, name)
+        return tensor.clone() if are_kept else tensor
+
+    return tensor_of
 
 
 def merged_tensors(
@@ -93,9 +103,9 @@ def merged_tensors(
 
     match merge["method"]:
         case "linear":
-            return lambda name: linear(suspect(name), conflict(name), t=t_of(name))
+            return lambda name: linear(suspect(name), conflict(name), t=t_of(name), in_place=True)
         case "slerp":
-            return lambda name: slerp(suspect(name), conflict(name), t=t_of(name))
+            return lambda name: slerp(suspect(name), conflict(name), t=t_of(name), in_place=True)
         case "ties":
             return lambda name: ties(
                 base.tensor(name),
@@ -104,6 +114,7 @@ def merged_tensors(
                 t=t,
                 density=merge["density"],
                 lam=merge["lambda"],
+                in_place=True,
             )
         case "passthrough":
             layers, family = base.num_layers, base.architecture
@@ -167,6 +178,7 @@ def write_weights(
             out.write(header_of(names, formats, shapes, sizes))
             for tensor in _checked(names, tensor_of, formats, shapes):
                 out.write(memoryview(tensor.reshape(-1).view(torch.uint8).numpy()))
+                del tensor  # or it would be there while the next one is made
     if len(shards) > 1:
         homes = {name: file for file, names in zip(files, shards, strict=True) for name in names}
         write_json(folder / INDEX, {"metadata": {"total_size": sum(sizes.values())}, "weight_map": homes})
@@ -200,6 +212,7 @@ def _checked(
             raise UserError(
                 f"'{name}' has shape {tuple(tensor.shape)}, and in the base {shapes[name]}; give its own base"
             )
-        if not tensor.isfinite().all():
+        if not all_finite(tensor):
             raise UserError(f"the merged tensor '{name}' holds values that are not finite; try another T or METHOD")
         yield tensor
+        del tensor
