@@ -48,12 +48,18 @@ def test_only_what_has_answers_is_left(tmp_path: Path) -> None:
         answer(root, cell)
     with_cells = {trial(cell) for cell in chosen & {*grid.cells}}
     defenses = read_config(TINY).defenses
-    merges = {(trial(cell), getattr(defenses.get(cell.defense), "merge", None)) for cell in chosen}
+    used = {
+        (trial(cell), name, getattr(defenses.get(cell.defense), name, None))
+        for cell in chosen
+        for name in ("merge", "evidence")
+    }
 
     def is_left(cell: Cell) -> bool:
-        # A merge with the base is the control of a merge, and there is none where no defense merges so.
-        kind, _, merge = cell.defense.partition("control_merge_base_")
-        return trial(cell) in with_cells and (bool(kind) or (trial(cell), merge) in merges)
+        # A merge with the base is the control of a merge, random words that of evidence: there is none where no defense uses them.
+        for name, control in (("merge", "control_merge_base_"), ("evidence", "control_random_evidence_")):
+            if cell.defense.startswith(control):
+                return (trial(cell), name, cell.defense.removeprefix(control)) in used
+        return trial(cell) in with_cells
 
     assert {*read_part(root, tmp_path)} == {cell for cell in chosen if is_left(cell)}
     part = computed_part(TINY, root)

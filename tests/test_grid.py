@@ -66,6 +66,14 @@ def test_the_demo():
     ]
 
 
+def test_the_tiny_grid_has_the_worst_case_of_the_adaptive_attack():
+    config = load_config(read_yaml(CONFIG / "tiny.yaml"), file="c")
+    worst = [name for name, attack in config.attacks.items() if getattr(attack, "worst_case", False)]
+    grid = build_grid(config)
+    cells = [(cell.model, cell.defense) for cell in (*grid.cells, *grid.controls()) if cell.attack in worst]
+    assert cells == [("tiny_llama", "none"), ("tiny_llama", "internal")]
+
+
 def test_a_part_of_the_tiny_grid_leaves_out_what_it_skips():
     # The part of the tiny grid that tests plan again and again.
     part = read_yaml(Path(__file__).parent / "workflow/chain.yaml")
