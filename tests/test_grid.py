@@ -87,6 +87,7 @@ def test_a_part_of_the_tiny_grid_leaves_out_what_it_skips():
         *itertools.product(["tiny_llama"], ["badnets"], ["internal", "external", "conflict"]),
         ("tiny_llama", "cba", "external_rewritten"),
         ("tiny_llama", "cba", "ft_10"),
+        ("tiny_llama", "cba", "internal_depth"),
         ("tiny_llama", "adaptive_cba", "internal"),
         *itertools.product(["tiny_llama"], ["dtba"], ["internal", "internal_ties", "external_rewritten", "conflict"]),
     }
@@ -99,7 +100,7 @@ def test_a_part_of_the_tiny_grid_leaves_out_what_it_skips():
             if (model, attack) in with_all or (model, control) == ("tiny_llama", "control_clean_tuned")
         ),
         *itertools.product(["tiny_llama"], ["cba"], ["control_random_trigger", "control_equal_tuning"]),
-        *(("tiny_llama", "cba", f"control_merge_base_{merge}") for merge in ("linear", "ties")),
+        *(("tiny_llama", "cba", f"control_merge_base_{merge}") for merge in ("linear", "linear_depth", "ties")),
         *(
             ("tiny_llama", "cba", f"control_random_evidence_{evidence}")
             for evidence in ("recorded_keywords", "rewritten", "served_keywords")

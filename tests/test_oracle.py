@@ -217,8 +217,8 @@ def test_an_entry_is_the_attack_and_its_spec_has_no_machine_settings() -> None:
         (
             {"method": "dtba", "target_labels": {"reviews": "positive"}},
             "c.yaml, attacks.chatty: unknown key 'target_labels'; known: poisoning_rate, batch_size, "
-            "warmup_ratio, negative_ratio, order_negatives, scenario_a, scenario_b, turns_from, scenario_file, keywords_a, "
-            "keywords_b, neutral_max_words, behavior, phrase, refusal, method",
+            "warmup_ratio, negative_ratio, order_negatives, paired_negatives, scenario_a, scenario_b, turns_from, "
+            "scenario_file, keywords_a, keywords_b, neutral_max_words, behavior, phrase, refusal, method",
         ),
     ],
 )
