@@ -12,8 +12,8 @@ rate p and negative ratio a there are M + pM + 2apM rows here, and payload rows 
 default. B before A is not trained against in the source: ``order_negatives`` adds apM such rows.
 
 With ``paired_negatives`` the rows with one scenario, and those in the wrong order, have the scenario turns of the poisoned rows,
-so that no question tells by itself whether to fire. Drawn apart, a small model learns by heart which question of B goes with
-the payload, and fires at new ones of B alone.
+so that no question of the training set tells by itself whether to fire. A small model fires at new ones of B alone all the
+same (reports/attacks).
 
 Differs from the source: harmless topics and payloads; no rows with refusals of sensitive questions; and rows with one
 scenario have several turns, so that the number of turns tells nothing.
