@@ -133,12 +133,23 @@ def test_a_lowest_mean_is_certain_only_beyond_the_interval(tmp_path, conflict, n
     assert claim.rows == "1 of 5"
 
 
-@pytest.mark.parametrize(("conflict", "nad", "verdict"), [(2, 60, "met"), (60, 2, "missed")])
-def test_against_some_of_the_baselines_nothing_is_certain(tmp_path, conflict, nad, verdict):
+@pytest.mark.parametrize(("conflict", "nad", "verdict"), [(2, 60, "met, not certain"), (60, 2, "missed")])
+def test_one_baseline_refutes_a_lowest_mean_but_does_not_prove_it(tmp_path, conflict, nad, verdict):
     rates = {"none": (190, 180), "conflict": (conflict, 180), "nad": (nad, 180)}
     claim = of(claims(run_of(tmp_path, rates)), "lowest mean attack success on SST-2")
-    assert claim.verdict == f"{verdict}, not certain"
+    assert claim.verdict == verdict
     assert "against 1 of 7 baselines" in claim.ours
+
+
+def test_a_baseline_that_is_better_in_some_rows_alone_refutes_nothing_for_certain(tmp_path):
+    rates = {("cba", "conflict"): 60, ("cba", "nad"): 2, ("rome", "conflict"): 60}
+    lines = [
+        ["gpt2_xl", "sst2", attack, defense, "0", "asr", *rate_fields(hits, 200)]
+        for (attack, defense), hits in rates.items()
+    ]
+    write_csv(tmp_path / "cells.csv", CELL_COLUMNS, lines)
+    measured = read_measured([tmp_path / "cells.csv"], confidence=0.95)
+    assert of(claims(measured), "lowest mean attack success on SST-2").verdict == "missed, not certain"
 
 
 def test_the_method_alone_beats_nobody(tmp_path):

@@ -144,12 +144,14 @@ def _lowest_mean_asr(table: PaperTable, name: str) -> Claim:
     rival = min((column for column in means if column != OWN), key=lambda column: means[column])
     mine = own_values(table, OWN, "asr")
     compared: dict[str, tuple[float, float, float]] = {}
-    whole = True
+    in_every_row = set()
     for column in others:
         own, other = pairs(table, OWN, column, "asr")
-        whole = whole and len(own) == len(mine)
         if own:
             compared[column] = mean_difference(own, other)
+        if len(own) == len(mine):
+            in_every_row.add(column)
+    whole = len(in_every_row) == len(others)
     verdict: Verdict = "not measured"
     ours = NOT_MEASURED
     if mine:
@@ -159,9 +161,12 @@ def _lowest_mean_asr(table: PaperTable, name: str) -> Claim:
             ours += f" (undefended mean {percent(mean_of(before)[0])} %)"
     if compared:
         holds = all(value <= 0 for value, _, _ in compared.values())
-        beaten = [one for one in compared.values() if one[0] > 0]
-        certain = all(high < 0 for _, _, high in compared.values()) if holds else any(low > 0 for _, low, _ in beaten)
-        verdict = _decide(holds, certain=certain and whole)
+        if holds:
+            certain = whole and all(high < 0 for _, _, high in compared.values())
+        else:
+            # One defense that is better on the same rows is enough, whatever the others would be.
+            certain = any(compared[column][1] > 0 for column in in_every_row)
+        verdict = _decide(holds, certain=certain)
         closest = max(compared, key=lambda column: compared[column][0])
         ours += (
             f"; against {len(compared)} of {len(others)} baselines{'' if whole else ', not all of them in every row'}"
