@@ -17,6 +17,7 @@ from typing import Any
 from infoconflict.errors import UserError
 from infoconflict.files import PathLike, read_json
 from infoconflict.metrics import cell_name, read_csv
+from infoconflict.rounding import rounded
 
 CardKey = tuple[str, str]
 """Stage, and the cell as :func:`infoconflict.metrics.cell_name` writes it."""
@@ -287,7 +288,7 @@ def _rates(name: str, old: Run, new: Run) -> str:
 
 
 def _percent(rate: float | None) -> str:
-    return "none" if rate is None else f"{100 * rate:.1f}"
+    return "none" if rate is None else rounded(100 * rate)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -259,6 +259,7 @@ def test_csv_files_hold_plain_numbers(run, tmp_path):
 
 def test_percent():
     assert percent(0.1234) == "12.3"
+    assert percent(23 / 80) == "28.8"
     assert percent(None) == "–"  # noqa: RUF001
     assert percent_with_interval(0.5, 0.25, 1) == "50.0 [25.0, 100.0]"
 

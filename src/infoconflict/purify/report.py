@@ -21,6 +21,7 @@ from infoconflict.reporting.html import Html, details, join, simple_table, tag
 from infoconflict.reporting.names import RULES_FOR_T
 from infoconflict.reporting.tables import NOTHING, percent
 from infoconflict.reporting.whole_page import whole_page
+from infoconflict.rounding import signed
 
 NAMES = {
     "suspect": "the model as it came",
@@ -163,7 +164,7 @@ def lead(story: Story) -> str:
 def verdict(before: Rate, after: Rate) -> str:
     """Return whether the difference of two accuracies on the same rows is more than chance."""
     gap, low, high = difference(after, before)
-    interval = f"{100 * gap:+.1f} points, 95 % interval {100 * low:+.1f} to {100 * high:+.1f}"
+    interval = f"{signed(100 * gap)} points, 95 % interval {signed(100 * low)} to {signed(100 * high)}"
     if low > 0:
         return f"it rose ({interval})."
     return f"it fell ({interval})." if high < 0 else f"no difference beyond chance ({interval})."

@@ -14,6 +14,7 @@ from infoconflict.reporting.names import CLEAN_TUNED, UNDEFENDED, is_control
 from infoconflict.reporting.results import Case, Results
 from infoconflict.reporting.tables import percent
 from infoconflict.reporting.verdicts import Goals, headline_defense
+from infoconflict.rounding import signed
 
 Support = Literal["supported", "supported, not certain", "not supported, not certain", "not supported", "not measured"]
 _OWN = ("internal", "external", "conflict")
@@ -153,9 +154,10 @@ def _within(results: Results, dataset: str, claim: str, pooled: _Pooled, limit: 
     if not certain:
         support = "supported, not certain" if holds else "not supported, not certain"
     rates = [_counted(rate, results.confidence) for rate in (pooled.first, pooled.second)]
-    signed = [f"{100 * one:+.1f}".replace("-", "\N{MINUS SIGN}") for one in (value, low, high)]
     cases = f"{pooled.n_cases} case{'s' if pooled.n_cases > 1 else ''}"
-    measured = f"{signed[0]} points [{signed[1]}, {signed[2]}]: {words.format(*rates)}; {cases}"
+    measured = (
+        f"{signed(100 * value)} points [{signed(100 * low)}, {signed(100 * high)}]: {words.format(*rates)}; {cases}"
+    )
     return Claim(dataset=dataset, claim=claim, measured=measured, support=support)
 
 

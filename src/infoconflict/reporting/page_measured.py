@@ -15,10 +15,11 @@ from infoconflict.files import read_jsonl
 from infoconflict.metrics import CellFile
 from infoconflict.reporting.html import Html, Link, details, html_table, join, simple_table, tag
 from infoconflict.reporting.names import CONTROLS, FIGURE_QUESTIONS, RULES_FOR_T, attack_label
-from infoconflict.reporting.page_words import both_rates, case_name, has_rates, signed, soft_brackets, table_of
+from infoconflict.reporting.page_words import both_rates, case_name, has_rates, soft_brackets, table_of
 from infoconflict.reporting.results import AutoChoice, Case, Measure, Measures, Results
 from infoconflict.reporting.tables import percent
 from infoconflict.reporting.verdicts import headline_defense
+from infoconflict.rounding import rounded, signed
 
 _FIGURES = {
     "defenses": "Attack success and clean accuracy of each defence; controls below the line. The dashed line is the "
@@ -212,7 +213,7 @@ def _control_lines(results: Results, case: Case, config: Mapping[str, Any]) -> l
     if has_rates(alone) and has_rates(after):
         gain = _difference(after["cda"], alone["cda"])
         if gain > 0:
-            said = f"merging is worth {gain:.1f} points of clean accuracy over it"
+            said = f"merging is worth {rounded(gain)} points of clean accuracy over it"
         else:
             said = "merging brings no clean accuracy over it on these rows"
         overlap = alone["cda"].high >= after["cda"].low and after["cda"].high >= alone["cda"].low
@@ -222,7 +223,7 @@ def _control_lines(results: Results, case: Case, config: Mapping[str, Any]) -> l
     if has_rates(base) and has_rates(after):
         gain = _difference(after["cda"], base["cda"])
         side = "above" if gain >= 0 else "below"
-        stands = f"{defense} stands {abs(gain):.1f} points of clean accuracy {side} it"
+        stands = f"{defense} stands {rounded(abs(gain))} points of clean accuracy {side} it"
         lines.append(f"{start} base model has {both_rates(base)}; {stands}.")
     return lines
 

@@ -84,13 +84,16 @@ const units = {
   stored_bytes: (x) => ["Stored", `${(x / 2 ** 20).toFixed(2)} MiB`],
 };
 
+// Half up, and whole numbers for as long as can be: 23 of 80 are 28.8 %.
+const percent = (hits, total) => `${(Math.round(1000 * hits / total) / 10).toFixed(1)}\u00a0%`;
+
 function showCell(number) {
   const [title, runs] = cells[number];
   const parts = runs.map(([card, counts, rows]) => {
     const rates = [];
     for (let n = 0; n < counts.length; n += 3) {
       const [name, hits, total] = [texts[counts[n]], counts[n + 1], counts[n + 2]];
-      rates.push([name, String(hits), String(total), total ? `${(100 * hits / total).toFixed(1)}\u00a0%` : "\u2013"]);
+      rates.push([name, String(hits), String(total), total ? percent(hits, total) : "\u2013"]);
     }
     const answers = pairs(cards[card][4]).find(([name]) => name === "answers");
     return el("section", {},

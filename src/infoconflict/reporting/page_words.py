@@ -46,11 +46,6 @@ def level(results: Results) -> str:
     return f"{100 * results.confidence:g} % Wilson intervals"
 
 
-def signed(points: float) -> str:
-    """Return points with their sign."""
-    return f"{points:+.1f}".replace("-", "\N{MINUS SIGN}")
-
-
 def grouped(number: float) -> str:
     """Return a number with thin spaces between thousands."""
     return f"{number:,.0f}".replace(",", "\N{NARROW NO-BREAK SPACE}")

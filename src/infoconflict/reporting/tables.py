@@ -15,6 +15,7 @@ from infoconflict.metrics import CONFIDENCE, CellFile, Rate, metric_order, read_
 from infoconflict.paired import PAIRED_COLUMNS
 from infoconflict.reporting.names import TABLES, UNDEFENDED, defense_label, defense_order, is_control, stage_order
 from infoconflict.reporting.results import Measure, Results, read_results
+from infoconflict.rounding import rounded, signed
 
 Row = dict[str, str]
 NOTHING = "–"  # noqa: RUF001 an en dash, where there is no value
@@ -112,7 +113,7 @@ def read_table(tables_dir: PathLike, name: str, *, confidence: float = CONFIDENC
 
 def percent(share: float | None, digits: int = 1) -> str:
     """Return a share in percent, without the sign."""
-    return NOTHING if share is None else f"{100 * share:.{digits}f}"
+    return NOTHING if share is None else rounded(100 * share, digits)
 
 
 def percent_with_interval(value: float | None, low: float, high: float) -> str:
@@ -479,8 +480,8 @@ def _rate(title: str, name: str, *, defense: str | None = None) -> Column:
 
 def _points(title: str, name: str) -> Column:
     def text(row: Row) -> str:
-        signed = [f"{100 * float(row[part]):+.1f}".replace("-", "\N{MINUS SIGN}") for part in (name, "low", "high")]
-        return f"{signed[0]} [{signed[1]}, {signed[2]}]"
+        value, low, high = (signed(100 * float(row[part])) for part in (name, "low", "high"))
+        return f"{value} [{low}, {high}]"
 
     return Column(title=title, text=text, number=_field(name))
 

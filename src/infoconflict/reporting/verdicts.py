@@ -11,6 +11,7 @@ from infoconflict.metrics import difference
 from infoconflict.reporting.names import CLEAN_TUNED, UNDEFENDED, attack_label, is_control
 from infoconflict.reporting.results import Case, Measure, Measures, Results
 from infoconflict.reporting.tables import percent
+from infoconflict.rounding import signed
 
 Verdict = Literal["met", "met, not certain", "missed, not certain", "missed", "not measured"]
 
@@ -48,8 +49,8 @@ class Check:
             return "–"  # noqa: RUF001 an en dash, where there is no value
         if not self.is_difference:
             return f"{percent(self.value)} % [{percent(self.low)}, {percent(self.high)}]"
-        signed = [f"{100 * value:+.1f}".replace("-", "\N{MINUS SIGN}") for value in (self.value, self.low, self.high)]
-        return f"{signed[0]} points [{signed[1]}, {signed[2]}]"
+        value, low, high = (signed(100 * one) for one in (self.value, self.low, self.high))
+        return f"{value} points [{low}, {high}]"
 
 
 def headline_defense(defenses: Sequence[str], config: Mapping[str, Any] | None = None) -> str | None:
