@@ -84,6 +84,16 @@ def test_texts_do_not_overlap(drawn, name):
     assert not [clash for clash in clashes if not all(text.replace(".", "").isdigit() for text in clash)]
 
 
+def test_a_point_at_zero_keeps_its_distance_from_the_labels(new_run, tmp_path):
+    run = new_run(tmp_path, rates={"none": (0.9, 0.8, 0.1), "internal": (0.0, 1.0, 0.0)}, merges={})
+    figure = draw("defenses", read_results(run.metrics), run.cases[0])
+    for axes in figure.axes:
+        low, high = axes.get_xlim()
+        assert low < -0.03
+        assert high > 1.03
+        assert [tick for tick in axes.get_xticks() if low <= tick <= high] == pytest.approx([0, 0.2, 0.4, 0.6, 0.8, 1])
+
+
 def test_the_two_colors_differ_in_grey():
     def light(color):
         red, green, blue = (int(color[i : i + 2], 16) for i in (1, 3, 5))

@@ -136,6 +136,15 @@ def test_figures_are_embedded(page):
     assert page.count("<figcaption>") == 2
 
 
+def test_a_figure_without_points_is_not_shown(new_run, tmp_path):
+    run = new_run(tmp_path, rates={"none": (0.9, 0.8, 0.1)}, n_rows=20)
+    sweep = run.metrics / "sweep.csv"
+    sweep.write_text(sweep.read_text().splitlines()[0] + "\n")
+    # t was chosen, but not swept.
+    write_figures(run.metrics, run.chosen_t, run.root / "figures", figures=["tradeoff", "choice_of_t"], dpi=50)
+    assert report(run).count("<figcaption>") == 1
+
+
 def test_same_bytes_twice(run, page):
     assert report(run, cards=list(reversed(run.cards)), evidence_files=reversed(run.evidence)) == page
 

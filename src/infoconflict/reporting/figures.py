@@ -68,6 +68,13 @@ _STYLE = {
     "pdf.fonttype": 42,  # text stays text: journals refuse type 3
     "svg.hashsalt": "infoconflict",
 }
+_NOTHING = {
+    "defenses": "No answers were measured here.",
+    "tradeoff": "No sweep over t was run here.",
+    "merges": "No merge method was measured at t = 0.5 or at a chosen t.",
+    "choice_of_t": "No sweep over t was run here.",
+}
+_RATES = (-0.05, 1.05)  # room for a point at either end, which would else touch the labels
 _HALO = [withStroke(linewidth=2.2, foreground="white")]
 
 
@@ -126,14 +133,12 @@ def draw(name: str, results: Results, case: Case) -> Figure:
         "choice_of_t": draw_choice_of_t,
     }[name]
     with matplotlib.rc_context(_STYLE):
-        return draw_one(results, case)
+        return draw_one(results, case) if results.has_points(name, case) else _nothing(_NOTHING[name])
 
 
 def draw_defenses(results: Results, case: Case) -> Figure:
     """Draw ASR and CDA of each defense, the controls set apart, the clean-tuned model as a line."""
-    cells = results.cells.get(case, {})
-    if not cells:
-        return _nothing("No answers were measured here.")
+    cells = results.cells[case]
     names = list(cells)
     gap = 0.7
     heights = [i + (gap if is_control(name) else 0) for i, name in enumerate(names)]
@@ -150,7 +155,7 @@ def draw_defenses(results: Results, case: Case) -> Figure:
             fill = "white" if control else (INK if name == UNDEFENDED else BLUE)
             edge = SOFT if control else fill
             _interval(axes, cells[name].get(metric), height, marker=marker, face=fill, edge=edge)
-        axes.set_xlim(0, 1)
+        axes.set_xlim(*_RATES)
         _percent_axis(axes, "x")
         axes.set_xlabel(f"% of rows; {better}", color=SOFT, fontsize=8)
         axes.set_title(title)
@@ -174,8 +179,6 @@ def draw_tradeoff(results: Results, case: Case) -> Figure:
     sweep = results.sweep.get(case, {})
     curves = {merge: _curve(points) for merge, points in sweep.items()}
     curves = {merge: curve for merge, curve in curves.items() if curve}
-    if not curves:
-        return _nothing("No sweep over t was run here.")
     figure, panels = _panels(len(curves), height=2.55)
     lowest = min(cda.low for curve in curves.values() for _, _, cda in curve)
     references = [
@@ -219,8 +222,6 @@ def draw_merges(results: Results, case: Case) -> Figure:
     """Draw merge methods side by side, at t = 0.5 and at the t chosen from the clean share."""
     sweep, auto = results.sweep.get(case, {}), results.auto.get(case, {})
     names = [merge for merge in dict.fromkeys((*sweep, *auto)) if sweep.get(merge, {}).get(0.5) or merge in auto]
-    if not names:
-        return _nothing("No merge method was measured at t = 0.5 or at a chosen t.")
     figure = _figure(height=1.4 + 0.68 * len(names))
     left, right = figure.subplots(1, 2, sharey=True)
     cells = results.cells.get(case, {})
@@ -236,7 +237,7 @@ def draw_merges(results: Results, case: Case) -> Figure:
                 _interval(axes, auto[merge].measures.get(metric), height + 0.24, marker="D", face=BLUE, edge=BLUE)
             if height:
                 axes.axhline(height - 0.5, color="#eeeeee", linewidth=0.6, zorder=0)
-        axes.set_xlim(0, 1)
+        axes.set_xlim(*_RATES)
         _percent_axis(axes, "x")
         axes.set_xlabel(f"% of rows; {better}", color=SOFT, fontsize=8)
         axes.set_title(title)
@@ -257,8 +258,6 @@ def draw_choice_of_t(results: Results, case: Case) -> Figure:
     sweep, auto = results.sweep.get(case, {}), results.auto.get(case, {})
     # On conversations t is chosen by likelihoods, which are no share of rows; the table has them.
     names = [merge for merge in dict.fromkeys((*sweep, *auto)) if sweep.get(merge) or auto[merge].curve]
-    if not names:
-        return _nothing("No sweep over t was run here.")
     figure, panels = _panels(len(names), height=2.3)
     weights = {t for merge in names for t in (*sweep.get(merge, {}), *(auto[merge].curve if merge in auto else ()))}
     margin = max(0.04, 0.06 * (max(weights) - min(weights)))

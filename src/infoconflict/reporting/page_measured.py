@@ -60,10 +60,11 @@ def _compact_png(path: Path) -> tuple[bytes, int, int]:
 
 
 def _figures(results: Results, figures_dir: Path, names: Sequence[str]) -> list[Html]:
-    """Return the figures of all cases; with more than one case, each can be folded."""
+    """Return the figures of all cases that have points; with more than one case, each can be folded."""
     found = []
     for number, case in enumerate(results.cases):
-        pictures = [picture for name in names if (picture := _figure(figures_dir, case, name)) is not None]
+        drawn = [name for name in names if results.has_points(name, case)]
+        pictures = [picture for name in drawn if (picture := _figure(figures_dir, case, name)) is not None]
         if not pictures:
             continue
         if len(results.cases) == 1:

@@ -43,6 +43,10 @@ Measures = dict[str, Measure]
 """By the name of the metric."""
 
 
+def _both(measures: Measures) -> bool:
+    return all(metric in measures and measures[metric].value is not None for metric in ("asr", "cda"))
+
+
 @dataclass(frozen=True, kw_only=True)
 class AutoChoice:
     """What ``t: auto`` chose for one merge method, from the clean share alone.
@@ -81,6 +85,17 @@ class Results:
     def cases(self) -> list[Case]:
         """All (model, dataset, attack) with answers."""
         return list(self.cells)
+
+    def has_points(self, figure: str, case: Case) -> bool:
+        """Whether there is something to draw in one of the figures of :data:`infoconflict.reporting.names.FIGURES`."""
+        sweep, auto = self.sweep.get(case, {}), self.auto.get(case, {})
+        points = [measures for by_t in sweep.values() for measures in by_t.values()]
+        return {
+            "defenses": bool(self.cells.get(case)),
+            "tradeoff": any(_both(measures) for measures in points),
+            "merges": bool(auto) or any(by_t.get(0.5) for by_t in sweep.values()),
+            "choice_of_t": bool(points) or any(choice.curve for choice in auto.values()),
+        }[figure]
 
     @property
     def n_seeds(self) -> int:
