@@ -116,6 +116,14 @@ def test_the_papers_preset_is_recognised_by_name():
     assert Roles.from_spec(roles.as_spec()) == roles
 
 
+def test_seeds_ask_the_same_rows_where_a_test_split_is_used_whole():
+    # Of conversations a seed draws 200.
+    assert roles_of(read_config(CONFIG / "paper.yaml")).same_rows == ("sst2", "emotion")
+    assert roles_of(read_config(CONFIG / "smol.yaml")).same_rows == ()
+    # The demo's film reviews have one pool.
+    assert roles_of(read_config(CONFIG / "config.yaml")).same_rows == ()
+
+
 def test_the_rows_of_the_grid_are_known_by_table():
     config = read_config(CONFIG / "paper.yaml")
     cells = build_grid(config).cells

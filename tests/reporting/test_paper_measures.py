@@ -12,6 +12,7 @@ from infoconflict.reporting.paper_measures import (
     best_of,
     mean_difference,
     mean_of,
+    over_seeds,
     read_measured,
     write_paper_metrics,
 )
@@ -83,6 +84,37 @@ def answers(right, hits, n=10):
         for i, row in enumerate(clean)
     ]
     return [row | {"scores": {}} for row in (*clean, *full)]
+
+
+def rates(*hits, total=200):
+    return [Rate(hits=count, total=total) for count in hits]
+
+
+def test_seeds_that_differ_by_more_than_their_rows_widen_the_interval():
+    alike, apart = (over_seeds(rates(*hits), 0.95, same_rows=False) for hits in ((20, 20, 20), (5, 20, 35)))
+    pooled = Measure.pool(rates(20, 20, 20), 0.95)
+    assert (alike.low, alike.high) == (pooled.low, pooled.high)
+    # By hand: the mean is 10 %, sd 7.5 points, t of two degrees of freedom 4.303.
+    half = 4.3027 * 0.075 / math.sqrt(3)
+    assert (apart.value, apart.low, apart.high) == (pytest.approx(0.1), 0.0, pytest.approx(0.1 + half, abs=1e-5))
+    # Of two seeds the spread is no measure.
+    two = over_seeds(rates(5, 35), 0.95, same_rows=False)
+    assert (two.low, two.high) == Rate(hits=40, total=400).interval()
+
+
+def test_rows_that_each_seed_asks_again_count_once():
+    same = over_seeds(rates(20, 20, 20), 0.95, same_rows=True)
+    assert (same.rate, same.n_seeds) == (Rate(hits=60, total=600), 3)
+    assert (same.low, same.high) == Rate(hits=20, total=200).interval()
+    one = over_seeds(rates(20), 0.95, same_rows=True)
+    assert (one.low, one.high) == Rate(hits=20, total=200).interval()
+
+
+def test_the_best_must_be_so_over_the_seeds():
+    steady = over_seeds(rates(60, 60, 60), 0.95, same_rows=False)
+    lucky = over_seeds(rates(2, 5, 80), 0.95, same_rows=False)
+    assert best_of({"a": Measure.pool(rates(2, 5, 80), 0.95), "b": steady}, lower_is_better=True) == "a"
+    assert best_of({"a": lucky, "b": steady}, lower_is_better=True) is None
 
 
 def card(folder, stage, seconds, **cost):

@@ -2,8 +2,11 @@
 
 import re
 from dataclasses import replace
+from pathlib import Path
 
+import matplotlib
 import pytest
+from matplotlib.ft2font import FT2Font
 
 from infoconflict.metrics import CELL_COLUMNS, read_csv, write_csv
 from infoconflict.reporting.paper_cells import COLUMNS, Roles
@@ -66,6 +69,39 @@ def test_a_place_has_ours_the_papers_and_the_difference(tables, measured):
     assert table.entry(("gpt2_xl", "sst2", "cba"), "fine_tuning", "cda").source == "ft_full"
 
 
+def test_a_model_that_is_not_in_the_paper_has_the_notes_of_all_numbers_that_its_mean_is_of(tmp_path):
+    table = made(tmp_path, [("smollm2_135m", "sst2", "cba", "wanda", 150)])
+    entry = table.entry(("smollm2_135m", "sst2", "cba"), "wanda", "cda")
+    # One of the four is the doubtful zero.
+    assert (entry.paper.models, entry.paper.low) == (4, 0.0)
+    assert 19 in entry.notes
+    for found in table.entries.values():
+        assert found.paper or not found.notes
+    assert '<a href="#inconsistency-19">19</a>' in to_html(table)
+
+
+def test_what_was_not_computed_at_all_is_folded_into_one_line(tmp_path):
+    table = made(tmp_path, [("smollm2_135m", "sst2", "cba", "conflict", 2), ("gpt2_xl", "sst2", "rome", "conflict", 2)])
+    text = to_html(table)
+    assert "Nothing was computed of 19 of 21 rows (GPT2-XL 4, GPT-J-6B 5, LLaMA-7B 5, Llama-2-7B 5)" in text
+    shown, _, folded = text.partition("<details")
+    assert shown.count("<tr") == 1 + 2 * 2
+    assert folded.count("<tr") == 1 + 2 * 19
+    nothing = to_html(build_table(1, NOTHING, Roles()))
+    assert nothing.startswith("<details")
+    assert 'id="paper-table-1"' in nothing
+
+
+def test_the_run_of_a_number_is_named_where_there_are_several(tmp_path):
+    lines = [["smollm2_135m", "sst2", "cba", "conflict", "0", "asr", *rate_fields(2, 200), "further"]]
+    write_csv(tmp_path / "cells.csv", (*CELL_COLUMNS, "run"), lines)
+    table = build_table(1, read_measured([tmp_path / "cells.csv"], confidence=0.95), ROLES)
+    rows = [dict(zip(csv_fields(table), row, strict=True)) for row in csv_rows(table)]
+    assert {(row["status"], row["run"]) for row in rows if row["cell"]} >= {("computed", "further")}
+    assert {row["run"] for row in rows if not row["cell"]} == {""}
+    assert "run" not in csv_fields(made(tmp_path, [("smollm2_135m", "sst2", "cba", "conflict", 2)]))
+
+
 def test_rows_follow_the_paper_and_other_models_come_first(tables):
     rows = tables[1].rows
     assert [row[0] for row in rows[:5]] == ["smollm2_135m"] * 5
@@ -117,7 +153,9 @@ ALL_OF_TABLE_1 = [
 def test_the_best_of_a_row_without_all_of_the_papers_columns_has_no_mark(tmp_path):
     own = ("smollm2_135m", "sst2", "cba", "conflict", 2)
     row = own[:3]
-    assert made(tmp_path, [*ALL_OF_TABLE_1, own]).best(row, "asr") == "conflict"
+    whole = made(tmp_path, [*ALL_OF_TABLE_1, own])
+    assert whole.best(row, "asr") == "conflict"
+    assert to_latex(whole).count(r"\textbf{1.0}") == 1
     assert made(tmp_path, [*ALL_OF_TABLE_1[:-1], own]).best(row, "asr") is None
     few = made(tmp_path, [*ALL_OF_TABLE_1[:2], own])
     assert few.best(row, "asr") is None
@@ -208,7 +246,8 @@ def test_table_7_has_what_other_data_the_run_attacks(tmp_path):
     found = [table.entry(row, column, "asr") for column in COLUMNS[7]]
     assert [entry.ours.rate.hits for entry in found] == [180, 190, 90]
     assert [entry.paper for entry in found] == [None] * 3
-    assert to_html(table).count("<tr") == 1 + 2 * 5
+    # What was computed, and what was not, each with its head.
+    assert to_html(table).count("<tr") == 2 + 2 * 5
 
 
 def test_table_8_says_what_is_merged_and_with_what(tmp_path):
@@ -249,7 +288,9 @@ def test_table_9_names_hours_memory_tokens_and_device(tables):
     assert "GiB & 1.5" in text
     assert "tokens & 24000" in text
     assert "Ours on cpu." in text
-    assert "0.17 h answering (1.5 times undefended), 1.5 GiB, 24000 tokens, 2.5 MiB stored, cpu" in to_html(tables[9])
+    lines = re.findall(r'<span class="interval"> (.*?)</span>', to_html(tables[9]))
+    start = lines.index("0.17 h answering (1.5 times undefended)")
+    assert lines[start + 1 : start + 5] == ["1.5 GiB", "24000 tokens", "2.5 MiB stored", "cpu"]
 
 
 def test_the_best_is_bold_once_and_never_the_undefended(tables):
@@ -263,7 +304,7 @@ def test_the_best_is_bold_once_and_never_the_undefended(tables):
             assert table.best(one, metric) != "none"
     text = to_latex(table)
     marked = [table.best(one, metric) for one in table.rows for metric in table.metrics]
-    assert len(re.findall(r"\\textbf\{", text)) == sum(name is not None for name in marked) > 0
+    assert len(re.findall(r"\\textbf\{", text)) == sum(name is not None for name in marked)
 
 
 def test_values_that_overlap_have_no_mark(tmp_path):
@@ -291,10 +332,50 @@ def test_all_three_forms_hold_every_place(number, tables, tmp_path):
     assert "<style>" in text
     touched = {f"inconsistency-{note}" for one in table.entries.values() for note in one.notes}
     assert {name for name in reader.ids if name.startswith("inconsistency-")} == touched
-    assert text.count("<tr") == 1 + len(table.rows) * len(table.metrics)
+    assert text.count("<tr") == sum(map(bool, table.split_rows)) + len(table.rows) * len(table.metrics)
     cost_lines = 2 * len({row for (row, _, _), entry in table.entries.items() if entry.cost is not None})
     n_rows = len(table.rows) * len(table.metrics) + cost_lines
     check_latex(paths["tex"].read_text(), n_rows, 4 + len(table.columns))
+
+
+# 10 pt article on A4: the height of the text, which is the width of a line across the sheet.
+LANDSCAPE_PT = 592
+
+
+@pytest.mark.parametrize("number", NUMBERS)
+def test_no_table_is_wider_than_its_sheet(number, tables):
+    text = to_latex(tables[number])
+    if r"\begin{longtable}" not in text:
+        assert r"\resizebox{\ifdim\width>\textwidth\textwidth\else\width\fi}{!}{%" in text
+        assert "graphicx" in text.splitlines()[0]
+        return
+    across = r"\begin{landscape}" in text
+    assert across == (r"\end{landscape}" in text) == ("pdflscape" in text.splitlines()[0])
+    letters, separator, limit = (5, 4, LANDSCAPE_PT) if across else (7, 6, 345)
+    assert (r"\tiny\setlength{\tabcolsep}{2pt}" in text) == across
+    assert latex_width(text, letters, separator) <= limit
+
+
+def test_a_long_wide_table_stands_across_the_sheet(tables):
+    across = {number for number, table in tables.items() if r"\begin{landscape}" in to_latex(table)}
+    assert {1, 2, 9} <= across
+    assert across.isdisjoint({4, 5, 6, 7})
+
+
+def latex_width(text, size, separator):
+    """The width of a table in points, set in Computer Modern."""
+    folder = Path(matplotlib.get_data_path()) / "fonts/ttf"
+    font = FT2Font(str(folder / "cmr10.ttf"))
+    font.set_size(size, 72)
+
+    def width(cell):
+        plain = re.sub(r"\\text\w+|[{}]", "", cell).replace("\\", "")
+        font.set_text(plain, 0)
+        return font.get_width_height()[0] / 64
+
+    lines = [line.removesuffix(r" \\") for line in text.splitlines() if line.endswith(r"\\") and "&" in line]
+    rows = [re.split(r"(?<!\\)&", line) for line in lines if not line.startswith(r"\caption")]
+    return sum(max(map(width, column)) + separator for column in zip(*rows, strict=True))
 
 
 def test_tables_longer_than_a_page_do_not_float(tables):

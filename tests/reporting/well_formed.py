@@ -18,7 +18,7 @@ class Reader(HTMLParser):
             self.links.append(names["href"])
         if names.get("src"):
             self.sources.append(names["src"])
-        if tag not in ("br", "hr", "img", "meta"):
+        if tag not in ("br", "hr", "img", "meta", "wbr"):
             self.open.append(tag)
 
     def handle_endtag(self, tag):

@@ -6,6 +6,7 @@ from infoconflict.reporting.paper_figures import write_paper_figure
 from infoconflict.reporting.paper_measures import read_measured
 
 with job(snakemake) as run:
+    roles = Roles.from_spec(run.spec["roles"])
     write_paper_figure(
         f"figure_{run.cell['number']}",
         read_measured(
@@ -13,8 +14,9 @@ with job(snakemake) as run:
             confidence=run.spec["interval"],
             clean_share=run.input.get("clean_share"),
             direct=run.input.get("direct"),
+            same_rows=roles.same_rows,
         ),
-        Roles.from_spec(run.spec["roles"]),
+        roles,
         pdf=run.output.pdf,
         png=run.output.png,
         csv=run.output.csv,

@@ -10,7 +10,7 @@ Link = Callable[[Row, Column], str | None]
 """Where a number of a table leads: to the answers that it was counted from."""
 
 _MANY_COLUMNS = 7
-_VOID = frozenset({"br", "hr", "img", "meta"})
+_VOID = frozenset({"br", "hr", "img", "meta", "wbr"})
 _NUMBER = re.compile(r"[+-]?\d+(\.\d+)?")
 
 
@@ -40,6 +40,11 @@ def join(children: Iterable[str], between: str = "") -> Html:
 def _escape(text: str) -> str:
     # A percent sign stays with its number.
     return html.escape(text).replace(" %", "\N{NO-BREAK SPACE}%")
+
+
+def breakable(text: str) -> Html:
+    """Return a name that may go on in another line after an underscore."""
+    return join(text.split("_"), join(["_", tag("wbr")]))
 
 
 def caption(text: str) -> Html:

@@ -61,8 +61,8 @@ class Roles:
 
     ``stand_ins`` are further ids of the method of a column, the first first; each stands in the rows where those before it have
     no cell. ``merges`` are the defenses of Table 8 by merge method, all of them of method ``merge_kind``. ``rows`` are the cases
-    of the grid that have a place in a table, by its number, computed or not. All of it is plain JSON, so that a rule's params
-    can hold it.
+    of the grid that have a place in a table, by its number, computed or not. ``same_rows`` are the data sets of which every seed
+    asks the same test rows. All of it is plain JSON, so that a rule's params can hold it.
     """
 
     models: Mapping[str, str] = field(default_factory=dict)
@@ -74,6 +74,7 @@ class Roles:
     merge_kind: str = ""
     further: tuple[str, ...] = ()
     rows: Mapping[str, Sequence[tuple[str, str, str]]] = field(default_factory=dict)
+    same_rows: tuple[str, ...] = ()
 
     def ids_of(self, column: str) -> tuple[str, ...]:
         """Return the ids that may stand in a column of defenses, in order of preference."""
@@ -100,7 +101,8 @@ class Roles:
         """Return the roles of :meth:`as_spec`."""
         stand_ins = {column: tuple(names) for column, names in spec["stand_ins"].items()}
         rows = {table: tuple((row[0], row[1], row[2]) for row in cases) for table, cases in spec["rows"].items()}
-        return cls(**{**spec, "stand_ins": stand_ins, "further": tuple(spec["further"]), "rows": rows})
+        lists = {name: tuple(spec[name]) for name in ("further", "same_rows")}
+        return cls(**{**spec, **lists, "stand_ins": stand_ins, "rows": rows})
 
 
 def roles_of(config: "Config", cells: Iterable["Cell"] = ()) -> Roles:
@@ -153,9 +155,16 @@ def roles_of(config: "Config", cells: Iterable["Cell"] = ()) -> Roles:
         merges=merges,
         merge_kind=merge_kind,
         further=further,
+        same_rows=tuple(name for name in config.grid.datasets if _has_whole_test_split(config.datasets[name])),
     )
     one_seed = {(cell.model, cell.dataset, cell.attack, cell.defense): cell for cell in cells}
     return replace(roles, rows=_rows_of(list(one_seed.values()), roles))
+
+
+def _has_whole_test_split(dataset: object) -> bool:
+    """Whether all rows of a test split are asked, so that a seed has no choice of them."""
+    files = getattr(dataset, "files", None) or getattr(dataset, "splits", None) or dataset
+    return getattr(files, "test", None) is not None and getattr(dataset, "test_rows", None) is None
 
 
 def _rows_of(cells: Sequence["Cell"], roles: Roles) -> dict[str, tuple[tuple[str, str, str], ...]]:

@@ -16,7 +16,9 @@ from infoconflict.reporting.paper_measures import Measured, mean_difference, mea
 from infoconflict.reporting.paper_tables import PaperTable, RowKey, model_label
 from infoconflict.reporting.published import DATASETS, MERGES, OWN, Place, column_values, published, rows_of
 from infoconflict.reporting.results import Measure
+from infoconflict.reporting.tables import percent
 from infoconflict.reporting.verdicts import Verdict
+from infoconflict.rounding import rounded, signed
 
 NOT_MEASURED = "not computed"
 _CDA_LOSS = 0.03  # paper, section 5.1: "less than 3%", in "almost all cases"
@@ -79,18 +81,27 @@ def _goal_id(defense: str, name: str) -> str:
     return f"goal_{defense}_{_slug(name)}"
 
 
-def percent(value: float) -> str:
-    """Return a share in percent with one decimal."""
-    return f"{100 * value:.1f}"
-
-
 def _interval(value: float, low: float, high: float) -> str:
     return f"{percent(value)} % [{percent(low)}, {percent(high)}]"
 
 
 def _points(value: float, low: float, high: float) -> str:
-    texts = [f"{100 * one:+.1f}".replace("-", "\N{MINUS SIGN}") for one in (value, low, high)]
-    return f"{texts[0]} points [{texts[1]}, {texts[2]}]"
+    return f"{signed(100 * value)} points [{signed(100 * low)}, {signed(100 * high)}]"
+
+
+def _lost_points(value: float, low: float, high: float) -> str:
+    """Say what was lost; what is less than nothing was gained."""
+    word, value, low, high = ("lost", value, low, high) if value >= 0 else ("gained", -value, -high, -low)
+    return f"{word} {rounded(100 * value)} points [{signed(100 * low)}, {signed(100 * high)}]"
+
+
+def _most_lost(losses: Sequence[float]) -> str:
+    """Say the most that a row lost, with a second decimal where the first would be the limit itself."""
+    most = max(losses)
+    if most < 0:
+        return f"every row gained, the least {rounded(-100 * most)} points"
+    digits = 2 if rounded(100 * most) == rounded(100 * _CDA_LOSS) else 1
+    return f"most lost in a row: {rounded(100 * most, digits)} points"
 
 
 def _ours(table: PaperTable, row: RowKey, column: str, metric: str) -> Measure | None:
@@ -206,8 +217,8 @@ def _cda_kept(table: PaperTable, name: str) -> Claim:
         rows = [mean_difference([one], [two]) for one, two in zip(before, after, strict=True)]
         within = sum(round(value, 6) < _CDA_LOSS for value, _, _ in rows)
         ours = (
-            f"in {within} of {len(rows)}; mean {percent(mean_of(before)[0])} → {percent(mean_of(after)[0])} %, lost "
-            f"{_points(*mean_difference(before, after))}; most in a row: {100 * max(value for value, _, _ in rows):.1f}"
+            f"in {within} of {len(rows)}; mean {percent(mean_of(before)[0])} → {percent(mean_of(after)[0])} %, "
+            f"{_lost_points(*mean_difference(before, after))}; {_most_lost([value for value, _, _ in rows])}"
         )
         holds = within >= _ALMOST_ALL * len(rows)
         sure = [high < _CDA_LOSS for _, _, high in rows] if holds else [low < _CDA_LOSS for _, low, _ in rows]
@@ -217,8 +228,7 @@ def _cda_kept(table: PaperTable, name: str) -> Claim:
         text=f"In almost all cases clean accuracy falls by less than {100 * _CDA_LOSS:g} points on {name} (almost all: "
         f"{100 * _ALMOST_ALL:g} % of the rows, ours)",
         where=f"Section 5.1, Table {table.number}",
-        paper=f"in {kept} of {len(lost)}; mean {percent(printed[0])} → {percent(printed[1])} %; most lost in a row: "
-        f"{100 * max(lost):.1f} points",
+        paper=f"in {kept} of {len(lost)}; mean {percent(printed[0])} → {percent(printed[1])} %; {_most_lost(lost)}",
         paper_holds=kept >= _ALMOST_ALL * len(lost),
         ours=ours,
         rows=_of_rows(table, len(before)),
@@ -522,9 +532,9 @@ def _goal(table: PaperTable, measured: Measured, defense: str, name: str) -> Cla
             continue
         value, low, high = mean_difference(mine, controls) if metric == "asr" else mean_difference(controls, mine)
         found.append((value <= limit + 1e-12, high <= limit + 1e-12, low > limit))
+        apart = f"{_points(value, low, high)} more" if metric == "asr" else _lost_points(value, low, high)
         texts.append(
-            f"{metric.upper()} {_interval(*mean_of(mine))}, clean-tuned {percent(mean_of(controls)[0])} %: "
-            f"{_points(value, low, high)} {'more' if metric == 'asr' else 'lost'}"
+            f"{metric.upper()} {_interval(*mean_of(mine))}, clean-tuned {percent(mean_of(controls)[0])} %: {apart}"
         )
     whole = len(found) == 2
     return Claim(

@@ -34,6 +34,7 @@ from infoconflict.reporting.paper_cells import Roles, attacks_of
 from infoconflict.reporting.paper_measures import Measured, mean_of, pooled
 from infoconflict.reporting.published import DATASETS, MODELS, OWN, Place, Reference, column_values, reference
 from infoconflict.reporting.results import Measure
+from infoconflict.reporting.tables import percent
 
 Case = tuple[str, str, str, str]
 """Model, dataset, attack, defense."""
@@ -53,7 +54,7 @@ def share_curves(measured: Measured) -> dict[Case, dict[float, dict[str, Measure
             share: {
                 metric: measure
                 for metric in ("asr", "cda")
-                if (measure := pooled(metrics.get(metric, []), measured.confidence)) is not None
+                if (measure := pooled(metrics.get(metric, []), measured)) is not None
             }
             for share, metrics in sorted(points.items())
         }
@@ -67,7 +68,7 @@ def direct_accuracy(measured: Measured, roles: Roles) -> dict[tuple[str, str], M
     for row in measured.direct:
         if row["metric"] == "cda" and not row["attack"] and roles.datasets.get(row["dataset"]) in _TABLE_OF:
             rows.setdefault((row["direct"], row["dataset"]), []).append(row)
-    found = {key: pooled(of_key, measured.confidence) for key, of_key in rows.items()}
+    found = {key: pooled(of_key, measured) for key, of_key in rows.items()}
     return {key: measure for key, measure in found.items() if measure is not None}
 
 
@@ -192,7 +193,7 @@ def figure_4(measured: Measured, roles: Roles) -> Figure:
         face = "white" if marker == "D" else color
         axes.plot(mean[0], height, marker=marker, color=color, markerfacecolor=face, markersize=6.5, zorder=4)
         axes.annotate(
-            f"{100 * mean[0]:.1f}",
+            percent(mean[0]),
             (mean[0], height),
             xytext=(0, 5),
             textcoords="offset points",

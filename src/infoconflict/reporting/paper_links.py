@@ -52,7 +52,13 @@ def beside(*children: str) -> Html:
     return tag("p", *children, class_="beside")
 
 
+def to_run(run: str) -> Html:
+    """Return the name of a run as a link to what is said of it, in the folder beside that of the page."""
+    return tag("a", run, href=f"../{run}/README.md")
+
+
 def standing_alone(page: str) -> str:
     """Return a page without links to pages of the same run: lines of such links are left out, other links become plain text."""
     page = re.sub(r'<p class="beside">.*?</p>', "", page)
-    return re.sub(r'<a (?:[^>]* )?href="(?!#|https?:)[^"]*"[^>]*>(.*?)</a>', r"\1", page)
+    own = r"#|https?:|\.\./\w+/README\.md"
+    return re.sub(rf'<a (?:[^>]* )?href="(?!{own})[^"]*"[^>]*>(.*?)</a>', r"\1", page)

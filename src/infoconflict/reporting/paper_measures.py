@@ -4,7 +4,7 @@ import math
 import statistics
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -30,6 +30,7 @@ _NOT_THE_DEFENDERS = frozenset(
         *("sweep_merge", "compare_generation", "calibrate_judge", "judge"),
     }
 )
+_LEAST_SEEDS = 3  # ours; of two, the spread is a guess
 _ANSWERING = frozenset({"answer", "reply"})
 # Answers are what is measured, and the clean share is given.
 _NOT_STORED = _ANSWERING | {"draw_clean_share"}
@@ -94,7 +95,7 @@ class Cost:
     """What a defense took, as means over ``n_seeds`` seeds: hours of preparing and of answering, tokens; peaks as maxima.
 
     Jobs that several cells share, a conflict model for one, count in full for each. ``stored_mib`` is what the jobs before
-    answering write, a merged model among it, also where it is deleted after use.
+    answering write, a merged model among it, also where it is deleted after use. ``run`` is as in :class:`Measured`.
     """
 
     hours: float
@@ -105,17 +106,24 @@ class Cost:
     stored_mib: float
     devices: tuple[str, ...]
     n_seeds: int
+    run: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Measured:
-    """All that was measured for the paper's tables and figures, by cell; files that were not made are empty here."""
+    """All that was measured for the paper's tables and figures, by cell; files that were not made are empty here.
+
+    ``runs`` has the run of each cell where ``cells.csv`` has several runs; ``same_rows`` the data sets of which every seed asks
+    the same test rows.
+    """
 
     cells: Mapping[CellKey, Measures]
     costs: Mapping[CellKey, Cost]
     clean_share: Sequence[Mapping[str, str]] = ()
     direct: Sequence[Mapping[str, str]] = ()
     role_swap: Sequence[Mapping[str, str]] = ()
+    runs: Mapping[CellKey, str] = field(default_factory=dict)
+    same_rows: frozenset[str] = frozenset()
     confidence: float = 0.95
 
 
@@ -127,18 +135,26 @@ def read_measured(
     clean_share: PathLike | None = None,
     direct: PathLike | None = None,
     role_swap: PathLike | None = None,
+    same_rows: Iterable[str] = (),
 ) -> Measured:
     """Read the files of :func:`write_paper_metrics`, and those of the further experiments where they were made.
 
-    A cell that several tables hold counts once.
+    A cell that several tables hold counts once. ``same_rows`` is as in :class:`Measured`.
     """
+    same_rows = frozenset(same_rows)
+    runs: dict[CellKey, str] = {}
     rates: dict[CellKey, dict[str, dict[str, Rate]]] = defaultdict(lambda: defaultdict(dict))
     for path in cells:
         for row in read_csv(path):
             key = (row["model"], row["dataset"], row["attack"], row["defense"])
             rates[key][row["metric"]][row["seed"]] = Rate(hits=int(row["hits"]), total=int(row["total"]))
+            if row.get("run"):
+                runs[key] = row["run"]
     measures = {
-        key: {metric: Measure.pool(by_seed.values(), confidence) for metric, by_seed in metrics.items()}
+        key: {
+            metric: over_seeds(list(by_seed.values()), confidence, same_rows=key[1] in same_rows)
+            for metric, by_seed in metrics.items()
+        }
         for key, metrics in rates.items()
     }
     jobs: dict[CellKey, dict[str, list[Mapping[str, str]]]] = {}
@@ -154,6 +170,8 @@ def read_measured(
         clean_share=read_if_there(clean_share),
         direct=read_if_there(direct),
         role_swap=read_if_there(role_swap),
+        runs=runs,
+        same_rows=same_rows,
         confidence=confidence,
     )
 
@@ -181,12 +199,35 @@ def _cost(seeds: Sequence[Sequence[Mapping[str, str]]]) -> Cost:
         ),
         devices=tuple(sorted({row["device"] for rows in seeds for row in rows if row["device"]})),
         n_seeds=len(seeds),
+        run=next((row["run"] for rows in seeds for row in rows if row.get("run")), ""),
     )
 
 
-def pooled(rows: Iterable[Mapping[str, str]], confidence: float) -> Measure | None:
+def over_seeds(rates: Sequence[Rate], confidence: float, *, same_rows: bool) -> Measure:
+    """Pool the rates of several seeds, with an interval that covers the rows and, from three seeds on, the seeds.
+
+    It is Wilson's of all counts; of one seed's, on average, where every seed asks the same rows, as these tell of no others.
+    Where the mean over seeds has a wider one (t distribution), it reaches as far: models that were trained anew differ, too.
+    """
+    measure = Measure.pool(rates, confidence)
+    low, high, n = measure.low, measure.high, measure.n_seeds
+    if same_rows and n > 1:
+        of_one = Rate(hits=round(measure.rate.hits / n), total=round(measure.rate.total / n))
+        low, high = of_one.interval(confidence)
+    if n >= _LEAST_SEEDS and measure.mean is not None and measure.sd is not None:
+        from scipy.special import stdtrit
+
+        half = float(stdtrit(n - 1, (1 + confidence) / 2)) * measure.sd / math.sqrt(n)
+        low, high = min(low, max(0.0, measure.mean - half)), max(high, min(1.0, measure.mean + half))
+    return replace(measure, low=low, high=high)
+
+
+def pooled(rows: Iterable[Mapping[str, str]], measured: Measured) -> Measure | None:
     """Return the measure of a metric's rows, one for each seed; None where there is no row of the test set."""
-    measure = Measure.pool([Rate(hits=int(row["hits"]), total=int(row["total"])) for row in rows], confidence)
+    found = list(rows)
+    rates = [Rate(hits=int(row["hits"]), total=int(row["total"])) for row in found]
+    same_rows = any(row["dataset"] in measured.same_rows for row in found)
+    measure = over_seeds(rates, measured.confidence, same_rows=same_rows)
     return measure if measure.rate.total else None
 
 

@@ -4,13 +4,15 @@ A place that was not computed is shown as such and never filled. A model that is
 stands beside it is the mean of the paper's models, with their range.
 """
 
+import re
 import string
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from infoconflict.files import PathLike, write_text
 from infoconflict.metrics import CONFIDENCE, write_csv
-from infoconflict.reporting.html import Html, caption, tag
+from infoconflict.reporting.html import Html, breakable, caption, details, join, tag
 from infoconflict.reporting.names import attack_label, defense_label
 from infoconflict.reporting.paper_cells import COLUMNS, Roles, attacks_of
 from infoconflict.reporting.paper_links import MethodLinks, to_cell, to_method
@@ -31,13 +33,14 @@ from infoconflict.reporting.published import (
     PARTS,
     Place,
     Reference,
-    notes_on,
+    notes_on_reference,
     reference,
     role_column,
     rows_of,
 )
 from infoconflict.reporting.results import Measure
 from infoconflict.reporting.tables import latex_escape
+from infoconflict.rounding import rounded
 
 RowKey = tuple[str, str, str]
 """Model, dataset, attack; in Table 6 the last is the experiment."""
@@ -52,6 +55,8 @@ _MERGED = {
     OWN: ". Ours is the whole method, with evidence, as the paper's linear column is",
 }
 _LINES_OF_A_PAGE = 45
+_TEXT_WIDTH_PT = 345.0  # article's, of one column
+_POINTS_OF_A_LETTER = 3.6  # of Computer Modern at seven points, a digit; other letters are narrower on average
 _EXPERIMENT_LABELS = {
     "ours": "the method: all clean and few backdoor rows, merged with few clean rows",
     "1": "experiment 1: all clean rows, merged with all backdoor rows",
@@ -64,7 +69,7 @@ class Entry:
     """One number of a table: ours, the paper's, and which of the paper's inconsistencies touch it.
 
     ``source`` is the id of the defense that ours comes from, in Table 6 the merge; ``slowdown`` the time of answering as a
-    multiple of what the undefended model takes for the same rows.
+    multiple of what the undefended model takes for the same rows; ``run`` the run that ours is of, where there are several.
     """
 
     metric: str
@@ -75,6 +80,7 @@ class Entry:
     slowdown: float | None = None
     source: str = ""
     cell: CellKey | None = None
+    run: str = ""
 
     @property
     def value(self) -> float | None:
@@ -138,6 +144,17 @@ class PaperTable:
             return ""
         stages = {"defended": OWN, "original": "none", "adaptive": "none"}
         return entry.source if entry.source != stages.get(column, column) else ""
+
+    @property
+    def has_runs(self) -> bool:
+        """Whether numbers of ours are of several runs, of which each is named."""
+        return any(entry.run for entry in self.entries.values())
+
+    @property
+    def split_rows(self) -> tuple[list[RowKey], list[RowKey]]:
+        """The rows that have a number of ours, and those that have none."""
+        there = {row for (row, _, _), entry in self.entries.items() if entry.value is not None}
+        return [row for row in self.rows if row in there], [row for row in self.rows if row not in there]
 
     @property
     def places(self) -> int:
@@ -205,9 +222,9 @@ def table_6(measured: Measured, roles: Roles) -> PaperTable:
                 there = found.get((key, column, metric))
                 entries[key, column, metric] = Entry(
                     metric=metric,
-                    ours=pooled(there, measured.confidence) if there else None,
+                    ours=pooled(there, measured) if there else None,
                     paper=reference(place, metric),
-                    notes=notes_on(place, metric),
+                    notes=notes_on_reference(place, metric),
                     source=chosen if there and column == "merged" else "",
                 )
     return PaperTable(
@@ -384,10 +401,11 @@ def _table(
                     metric=metric,
                     ours=_measure(measured, key, metric),
                     paper=reference(place, metric),
-                    notes=notes_on(place, metric) if model else (),
+                    notes=notes_on_reference(place, metric),
                     cost=measured.costs.get(key) if key and metric == "hours" else None,
                     source=key[3] if key else "",
                     cell=key,
+                    run=_run(measured, key, metric),
                 )
     return PaperTable(
         number=number,
@@ -410,6 +428,13 @@ def _in_paper(number: int, row: RowKey, roles: Roles) -> RowKey:
     return roles.models.get(model, ""), roles.datasets.get(dataset, dataset), attack
 
 
+def _run(measured: Measured, key: CellKey | None, metric: str) -> str:
+    if key is None:
+        return ""
+    cost = measured.costs.get(key)
+    return measured.runs.get(key, "") if metric != "hours" else (cost.run if cost else "")
+
+
 def _measure(measured: Measured, key: CellKey | None, metric: str) -> Measure | None:
     measure = measured.cells.get(key, {}).get(metric) if key else None
     return measure if measure is not None and measure.value is not None else None
@@ -424,6 +449,7 @@ def csv_fields(table: PaperTable) -> tuple[str, ...]:
     cost = ("answering_hours", "peak_memory_gib", "peak_gpu_memory_gib", "tokens", "stored_mib", "slowdown", "device")
     return (
         *("model", "dataset", "experiment" if table.number == 6 else "attack", table.column_name, "metric", "status"),
+        *(["run"] if table.has_runs else []),
         *("cell", *(["cell_method"] if table.number == 8 else []), *numbers, "best"),
         *("paper", "paper_low", "paper_high", "paper_models", "difference", "agreement", "inconsistencies"),
         *(cost if table.metrics == ("hours",) else ()),
@@ -456,7 +482,8 @@ def _csv_values(entry: Entry, *, is_best: bool, table: PaperTable) -> list[str]:
         printed = [*map(_six, (paper.value, paper.low, paper.high)), str(paper.models)]
     notes = " ".join(str(note) for note in entry.notes)
     source = [entry.source, *([table.merge_kind if entry.source else ""] if table.number == 8 else [])]
-    values = [status, *source, *numbers, "yes" if is_best else "", *printed]
+    run = [entry.run] if table.has_runs else []
+    values = [status, *run, *source, *numbers, "yes" if is_best else "", *printed]
     values += [_six(entry.difference), entry.agreement or "", notes]
     if table.metrics == ("hours",):
         values += (
@@ -493,7 +520,7 @@ def row_labels(table: PaperTable, row: RowKey) -> tuple[str, str, str]:
 
 def shown(value: float | None, metric: str) -> str:
     """Return a number as a reader sees it: percent or hours."""
-    return "" if value is None else f"{_UNITS[metric] * value:.{_DIGITS[metric]}f}"
+    return "" if value is None else rounded(_UNITS[metric] * value, _DIGITS[metric])
 
 
 def shown_reference(paper: Reference, metric: str) -> str:
@@ -556,27 +583,35 @@ def _latex_frame(table: PaperTable, *, head: str, body: Sequence[str], text: str
     """Return the lines of a table that floats, or of one that goes over several pages."""
     columns = "llll" + "r" * len(table.columns)
     small = r"\scriptsize\setlength{\tabcolsep}{3pt}"
+    wide = _latex_width([head, *body]) > _TEXT_WIDTH_PT
     title, label = rf"\caption{{{latex_escape(text)}}}", rf"\label{{tab:paper-{table.number}}}"
     if sum(line.endswith(r"\\") for line in body) <= _LINES_OF_A_PAGE:
         return [
-            r"% needs \usepackage{booktabs}",
+            r"% needs \usepackage{booktabs,graphicx}",
             r"\begin{table*}",
             rf"\centering{small}",
             title,
             label,
+            # Made smaller where it is wider than the text, never larger.
+            r"\resizebox{\ifdim\width>\textwidth\textwidth\else\width\fi}{!}{%",
             rf"\begin{{tabular}}{{{columns}}}",
             r"\toprule",
             head,
             *body,
             r"\bottomrule",
-            r"\end{tabular}",
+            r"\end{tabular}}",
             r"\end{table*}",
             "",
         ]
+    packages = "booktabs,longtable,pdflscape" if wide else "booktabs,longtable"
+    if wide:
+        # Across the sheet: what goes over several pages cannot be made smaller as a whole.
+        small = r"\tiny\setlength{\tabcolsep}{2pt}"
     return [
-        r"% needs \usepackage{booktabs,longtable} and a page of one column: \onecolumn before it, if there are two",
+        rf"% needs \usepackage{{{packages}}} and a page of one column: \onecolumn before it, if there are two",
+        *([r"\begin{landscape}"] if wide else []),
         # A group, as what is set here holds for this table alone.
-        rf"\begingroup{small}\setlength{{\LTcapwidth}}{{\textwidth}}",
+        rf"\begingroup{small}\setlength{{\LTcapwidth}}{{\linewidth}}",
         rf"\begin{{longtable}}{{{columns}}}",
         rf"{title}{label} \\",
         r"\toprule",
@@ -593,8 +628,16 @@ def _latex_frame(table: PaperTable, *, head: str, body: Sequence[str], text: str
         *body[1:],
         r"\end{longtable}",
         r"\endgroup",
+        *([r"\end{landscape}"] if wide else []),
         "",
     ]
+
+
+def _latex_width(lines: Iterable[str]) -> float:
+    """Return how wide a table comes out in points, roughly: its longest texts at seven points, and three beside each."""
+    rows = [line.removesuffix(r" \\").split(" & ") for line in lines if line.endswith(r"\\")]
+    widest = [max(len(re.sub(r"\\text\w+|[\\{}]", "", text)) for text in texts) for texts in zip(*rows, strict=True)]
+    return sum(_POINTS_OF_A_LETTER * letters + 6 for letters in widest)
 
 
 def _sources(table: PaperTable) -> tuple[dict[str, list[str]], dict[str, str]]:
@@ -636,36 +679,60 @@ def to_html(table: PaperTable, methods: MethodLinks | None = None) -> Html:
 
     Numbers of ours lead to the report of the same run, names of methods to its cards where ``methods`` has them.
     """
-    methods, across = methods or {}, "merges" if table.number == 8 else "defenses"
-    heads = ["Model", "Data", "Experiment" if table.number == 6 else "Attack", ""]
-    heads += [to_method(methods, across, column, defense_label(column)) for column in table.columns]
-    titles = [tag("th", head, scope="col", class_="number" if place > 3 else None) for place, head in enumerate(heads)]
+    methods = methods or {}
+    text = f"Table {table.number}. {table.title}: ours, below it the paper's"
+    if table.contestants:
+        text += f"; bold: better than every other {table.column_name}, beyond the intervals, where all of the paper's were computed"
+    here, rest = table.split_rows
+    parts = []
+    if here:
+        parts.append(_html_rows(table, here, f"{text}.", methods, f"paper-table-{table.number}"))
+    if rest:
+        label = f"Table {table.number}. {table.title}: the paper's numbers where none of ours was computed."
+        folded = _html_rows(table, rest, label, methods, f"{'rest-of-' if here else ''}paper-table-{table.number}")
+        parts.append(details(_not_computed_text(table, rest), folded, class_="not-computed"))
+    return join(parts)
+
+
+def _not_computed_text(table: PaperTable, rows: Sequence[RowKey]) -> str:
+    """Say how many rows of each model are folded, as nothing of them was computed."""
+    counts = Counter(row_labels(table, row)[0] for row in rows)
+    of_models = ", ".join(f"{model} {count}" for model, count in counts.items())
+    return f"Nothing was computed of {len(rows)} of {len(table.rows)} rows ({of_models}); the paper's numbers"
+
+
+def _html_rows(table: PaperTable, rows: Sequence[RowKey], text: str, methods: MethodLinks, name: str) -> Html:
+    across = "merges" if table.number == 8 else "defenses"
+    case = f"Model, data, {'experiment' if table.number == 6 else 'attack'}"
+    columns = [to_method(methods, across, column, breakable(defense_label(column))) for column in table.columns]
+    titles = [tag("th", case, scope="col"), *(tag("th", column, scope="col", class_="number") for column in columns)]
     body = []
-    for row in table.rows:
+    for row in rows:
         for position, metric in enumerate(table.metrics):
             best = table.best(row, metric)
             model, data, attack = row_labels(table, row)
-            labels = (model, data, to_method(methods, "attacks", row[2], attack))
-            cells = [tag("th", label, scope="row" if not place else None) for place, label in enumerate(labels)]
-            cells.append(tag("td", _METRIC_LABELS[metric], class_="nowrap soft"))
+            labels = [
+                breakable(model),
+                data,
+                to_method(methods, "attacks", row[2], attack),
+                tag("b", _METRIC_LABELS[metric]),
+            ]
+            cells = [tag("th", join((tag("span", label) for label in labels), " "), scope="row")]
             for column in table.columns:
                 entry = table.entry(row, column, metric)
                 cells.append(_html_cell(entry, column == best, table.named(column, entry)))
             body.append(tag("tr", *cells, class_="first" if not position else None, data_group=metric))
-    text = f"Table {table.number}. {table.title}: ours, below it the paper's"
-    if table.contestants:
-        text += f"; bold: better than every other {table.column_name}, beyond the intervals, where all of the paper's were computed"
     return tag(
         "div",
         tag(
             "table",
-            caption(f"{text}."),
+            caption(text),
             tag("thead", tag("tr", *titles)),
             tag("tbody", *body),
-            id=f"paper-table-{table.number}",
-            class_="compact paper",
+            id=name,
+            class_=f"compact paper{' costs' if table.metrics == ('hours',) else ''}",
         ),
-        class_="scroll",
+        class_="scroll tall",
         tabindex="0",
     )
 
@@ -680,7 +747,7 @@ def _html_cell(entry: Entry, is_best: bool, named: str) -> Html:
         low, high = shown(entry.ours.low, entry.metric), shown(entry.ours.high, entry.metric)
         parts.append(tag("span", f" [{low}, {high}]", class_="interval"))
     if entry.cost is not None:
-        parts.append(tag("span", _cost_text(entry.cost, entry.slowdown), class_="interval"))
+        parts += [tag("span", f" {text}", class_="interval") for text in _cost_texts(entry.cost, entry.slowdown)]
     if named:
         parts.append(tag("span", f" {named}", class_="printed"))
     if entry.paper is not None:
@@ -702,15 +769,16 @@ def _html_reference(entry: Entry, paper: Reference) -> Html:
     return tag("span", *parts, class_="printed")
 
 
-def _cost_text(cost: Cost, slowdown: float | None) -> str:
+def _cost_texts(cost: Cost, slowdown: float | None) -> list[str]:
+    """Return what a defense takes beside its hours, a line each."""
     gpu = f", GPU {cost.gpu_memory_gib:.1f} GiB" if cost.gpu_memory_gib else ""
-    tokens = f", {cost.tokens:.0f} tokens" if cost.tokens else ""
     slower = f" ({slowdown:.1f} times undefended)" if slowdown is not None else ""
-    stored = f", {cost.stored_mib:.1f} MiB stored" if cost.stored_mib else ""
-    return (
-        f" {cost.answering_hours:.2f} h answering{slower}, {cost.memory_gib:.1f} GiB{gpu}{tokens}{stored}, "
-        f"{' and '.join(cost.devices)}"
-    )
+    texts = [f"{cost.answering_hours:.2f} h answering{slower}", f"{cost.memory_gib:.1f} GiB{gpu}"]
+    if cost.tokens:
+        texts.append(f"{cost.tokens:.0f} tokens")
+    if cost.stored_mib:
+        texts.append(f"{cost.stored_mib:.1f} MiB stored")
+    return [*texts, " and ".join(cost.devices)]
 
 
 def write_paper_table(table: PaperTable, *, csv: PathLike, tex: PathLike) -> None:

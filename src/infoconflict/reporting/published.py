@@ -3,7 +3,7 @@
 import statistics
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
@@ -116,23 +116,34 @@ def inconsistencies() -> tuple[Inconsistency, ...]:
     )
 
 
+@cache
 def notes_on(place: Place, metric: str) -> tuple[int, ...]:
     """Return the numbers of the inconsistencies that touch a printed number."""
     return tuple(one.number for one in inconsistencies() if one.touches(place, metric))
 
 
+def notes_on_reference(place: Place, metric: str) -> tuple[int, ...]:
+    """Return the inconsistencies that touch what :func:`reference` returns: of all places that it is the mean of."""
+    return tuple(sorted({note for one in _places_of(place, metric) for note in notes_on(one, metric)}))
+
+
+def _places_of(place: Place, metric: str) -> list[Place]:
+    """Return the printed places that stand for one: itself, or those of all models where it names none."""
+    there = [place] if place.model or place.table == 6 else _of_all_models().get(place, [])
+    return [one for one in there if metric in published().get(one, {})]
+
+
+@cache
+def _of_all_models() -> Mapping[Place, list[Place]]:
+    found: dict[Place, list[Place]] = defaultdict(list)
+    for place in published():
+        found[replace(place, model="")].append(place)
+    return found
+
+
 def reference(place: Place, metric: str) -> Reference | None:
     """Return what the paper prints at a place; a place without a model stands for all of the paper's models."""
-    if place.model or place.table == 6:
-        value = published().get(place, {}).get(metric)
-        return None if value is None else Reference(value=value, low=value, high=value)
-    values = [
-        numbers[metric]
-        for other, numbers in published().items()
-        if metric in numbers
-        and (other.table, other.dataset, other.attack, other.column)
-        == (place.table, place.dataset, place.attack, place.column)
-    ]
+    values = [published()[one][metric] for one in _places_of(place, metric)]
     if not values:
         return None
     return Reference(value=statistics.fmean(values), low=min(values), high=max(values), models=len(values))
