@@ -3,7 +3,8 @@
 From the counts in the folder's cells.csv, its config.yaml (or the one that is named), and clean_share.csv, direct.csv,
 role_swap.csv and paper_costs.csv where it has them, so that a run stands on the page as the page is now. paper_costs.csv is the
 files results/paper/metrics/*_costs.csv of the run; without it Table 9 is left out. So are the links to the run's other pages. A
-committed config skips what was not computed; these are rows of the tables all the same.
+committed config skips what was not computed; these are rows of the tables all the same. Where cells.csv names the run of each
+cell in a column run, the page leads to the folders of these runs and is called "all runs".
 """
 
 import sys
@@ -38,10 +39,14 @@ def main(folder: Path, settings: Path | None = None) -> None:
         clean_share=folder / "clean_share.csv",
         direct=folder / "direct.csv",
         role_swap=folder / "role_swap.csv",
+        same_rows=roles.same_rows,
     )
     figures = {path.stem: path for path in sorted(folder.glob("figure_[34].png"))}
     page = folder / "paper.html"
-    write_paper_page(page, measured=measured, roles=roles, config=spec_of(config), figures=figures)
+    shown = spec_of(config)
+    if measured.runs:
+        shown["name"] = "all runs"
+    write_paper_page(page, measured=measured, roles=roles, config=shown, figures=figures)
     page.write_text(standing_alone(page.read_text()))
     for number in range(1, 10):
         table = build_table(number, measured, roles)

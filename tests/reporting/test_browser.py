@@ -352,6 +352,41 @@ def test_a_column_that_leads_to_a_method_can_be_sorted(paper_page):
     assert paper_page.run(f"document.querySelector('{head} button').ariaLabel") == "Sort by conflict"
 
 
+def test_a_phone_shows_numbers_of_the_papers_tables_beside_their_rows(paper_page, paper):
+    paper_page.open(paper, width=390, height=844)
+    for table in ("#paper-table-1", "#paper-table-9"):
+        shown = paper_page.run(f"""
+          (() => {{
+            const table = document.querySelector("{table}"), row = table.tBodies[0].rows[3];
+            row.scrollIntoView({{block: "center", behavior: "instant"}});
+            const inside = (cell) => {{
+              const box = cell.getBoundingClientRect();
+              return box.left >= 0 && box.right <= innerWidth && box.top >= 0 && box.bottom <= innerHeight;
+            }};
+            const found = [row.cells[0], table.tHead.rows[0].cells[0], table.tHead.rows[0].cells[1]].map(inside);
+            return [...found, [...row.querySelectorAll("td.number")].filter(inside).length];
+          }})()""")
+        assert shown[:3] == [True] * 3
+        assert shown[3] >= 1
+
+
+def test_the_contents_stand_above_the_claims(paper_page):
+    assert paper_page.run("""
+      document.querySelector("nav").compareDocumentPosition(document.querySelector("#table-claims"))
+        & Node.DOCUMENT_POSITION_FOLLOWING""")
+
+
+def test_what_was_not_computed_is_not_printed(paper_page):
+    paper_page.run("dispatchEvent(new Event('beforeprint'))")
+    paper_page.call("Emulation.setEmulatedMedia", media="print")
+    shown = paper_page.run("""
+      [...document.querySelectorAll("details.not-computed")]
+        .map((part) => [...part.children].filter((one) => one.offsetHeight).length)""")
+    paper_page.call("Emulation.setEmulatedMedia", media="")
+    # The line that says so.
+    assert set(shown) == {1}
+
+
 @pytest.mark.parametrize("dark", [False, True])
 def test_a_phone_shows_the_paper_page_without_scrolling_it_sideways(paper_page, paper, dark):
     for page in (paper, paper.parent / "table_1.html"):

@@ -93,6 +93,25 @@ def test_a_committed_page_opens_without_an_error_or_a_request_and_its_links_hold
     assert [url for url in tab.requests if not url.startswith("data:")] == [page.resolve().as_uri()]
 
 
+def test_a_page_of_several_runs_names_them_and_leads_to_each(tmp_path):
+    folder = tmp_path / "paper"
+    folder.mkdir()
+    for name in ("config.yaml", "cells.csv"):
+        shutil.copy(REPORTS / "emotion" / name, folder)
+    with (REPORTS / "emotion/cells.csv").open() as lines:
+        head, *rows = lines.read().splitlines()
+    (folder / "cells.csv").write_text("\n".join([f"{head},run", *(f"{row},emotion" for row in rows)]) + "\n")
+    (tmp_path / "emotion").mkdir()
+    (tmp_path / "emotion/README.md").touch()
+    main(folder)
+    text = (folder / "paper.html").read_text()
+    assert "<title>Paper and ours: all runs</title>" in text
+    assert dead_links(text, folder) == []
+    assert text.count('href="../emotion/README.md"') > 10
+    runs = {row["run"] for row in read_csv(folder / "table_2.csv") if row["status"] == "computed"}
+    assert runs == {"emotion"}
+
+
 def test_a_page_made_anew_has_what_was_not_computed_and_no_dead_link(tmp_path):
     for name in ("config.yaml", "cells.csv"):
         shutil.copy(REPORTS / "classification" / name, tmp_path)

@@ -190,6 +190,19 @@ def test_a_further_defense_is_held_against_our_goal(tmp_path, plus, verdict):
     assert without.verdict == "not measured"
 
 
+def test_what_is_more_than_before_was_gained(tmp_path):
+    found = claims(run_of(tmp_path, {"none": (190, 170), "conflict": (2, 180)}))
+    text = of(found, "accuracy falls by less than 3 points on SST-2").ours
+    assert "85.0 → 90.0 %, gained 5.0 points [" in text
+    assert "every row gained, the least 5.0 points" in text
+    assert "lost" not in text
+
+
+def test_a_loss_next_to_the_limit_has_two_decimals():
+    kept = [claim for claim in claims(EMPTY) if claim.id == "accuracy_kept_emotion"]
+    assert kept[0].paper.endswith("most lost in a row: 2.96 points")
+
+
 def test_hours_of_a_small_model_say_nothing_of_the_papers(tmp_path):
     lines = [
         [model, "emotion", "cba", defense, "0", "answer", str(seconds), "1", "0", "", "", "cpu"]
@@ -379,11 +392,60 @@ def test_the_page_leads_to_the_report_and_to_each_table_alone_or_nowhere(tmp_pat
     assert standing_alone(alone) == alone
 
 
-def figure_3_caption(tmp_path, rows):
+def page_text(tmp_path, measured, **options):
+    given = {"roles": ROLES, "config": CONFIG, "figures": {}, **options}
+    write_paper_page(tmp_path / "page.html", measured=measured, **given)
+    return (tmp_path / "page.html").read_text().replace("\N{NO-BREAK SPACE}", " ")
+
+
+def test_the_lead_tells_what_is_certain_from_what_is_not(tmp_path):
+    rates = all_against(60, 2) | {"none": (190, 200)}
+    lead = re.search(r'class="lead">(.*?)</p>', page_text(tmp_path, run_of(tmp_path, rates)))[1]
+    # Lowest mean: refuted; 100 falls to 90 %: refuted; 90 % or more: just so.
+    assert lead.startswith(
+        "Of 19 claims of the paper, 3 can be told from what was computed: 1 holds but not for certain; 2 do not hold. "
+    )
+
+
+def test_the_line_of_merges_has_further_defenses_the_rule_for_t_and_the_profile(tmp_path):
+    merges = CONFIG["merges"] | {
+        "chosen": {"method": "slerp", "t": "auto"},
+        "deep": {"method": "linear", "t": 1.0, "depth_profile": [0.0, 1.0, 0.5]},
+    }
+    defenses = CONFIG["defenses"] | {"conflict_plus": {"merge": "chosen"}, "conflict_deep": {"merge": "deep"}}
+    config = CONFIG | {"merges": merges, "defenses": defenses, "choose_t": {"rule": "paired_test"}}
+    roles = replace(ROLES, further=("conflict_plus", "conflict_deep"))
+    text = page_text(tmp_path, EMPTY, roles=roles, config=config)
+    assert (
+        "conflict: linear, t = 0.5; conflict_plus: slerp, t chosen on clean rows; conflict_deep: linear, t = 1, times 0, 1, 0.5 "
+        "from the first block to the last; chosen: the largest t that is not worse than the best"
+    ) in text
+
+
+def test_a_number_of_one_run_among_several_leads_to_that_run(tmp_path):
+    lines = [["smollm2_135m", "sst2", "cba", "conflict", "0", "asr", *rate_fields(2, 200), "further"]]
+    write_csv(tmp_path / "cells.csv", (*CELL_COLUMNS, "run"), lines)
+    text = standing_alone(page_text(tmp_path, read_measured([tmp_path / "cells.csv"], confidence=0.95)))
+    assert '2 of 200, 1 seed, <a href="../further/README.md">further</a></td>' in text
+    assert "README.md" not in page_text(tmp_path, run_of(tmp_path, {"conflict": (2, 180)}))
+
+
+@pytest.mark.parametrize(("cell", "told"), [(30, False), (50, True)])
+def test_a_point_of_figure_3_that_is_another_draw_than_the_tables_cell_is_told(tmp_path, cell, told):
+    lines = [["smollm2_135m", "emotion", "cba", "conflict", "0", "asr", *rate_fields(cell, 200)]]
+    write_csv(tmp_path / "cells.csv", CELL_COLUMNS, lines)
+    cases = [("smollm2_135m", "emotion", "cba", share) for share in ("0.1", "0.5")]
+    text = figure_3_caption(tmp_path, cases, [tmp_path / "cells.csv"])
+    said = "ASR of conflict against CBA on emotion is 15.0\N{NO-BREAK SPACE}% here and 25.0\N{NO-BREAK SPACE}% in the tables"
+    assert (said in text) == told
+    assert ("another draw" in text) == told
+
+
+def figure_3_caption(tmp_path, rows, cells=()):
     names = ("model", "dataset", "attack", "defense", "share", "seed", "metric", "hits", "total", "rate", "low", "high")
     lines = [[*case, "conflict", share, "0", "asr", *rate_fields(30, 200)] for *case, share in rows]
     write_csv(tmp_path / "curve.csv", names, lines)
-    measured = read_measured([], confidence=0.95, clean_share=tmp_path / "curve.csv")
+    measured = read_measured(cells, confidence=0.95, clean_share=tmp_path / "curve.csv")
     (tmp_path / "figure_3.png").write_bytes(b"")
     figures = {"figure_3": tmp_path / "figure_3.png"}
     write_paper_page(tmp_path / "page.html", measured=measured, roles=ROLES, config=CONFIG, figures=figures)

@@ -1,18 +1,19 @@
 """The page "paper and ours": one HTML file that holds each number of the paper beside ours, and opens with its claims."""
 
 import base64
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from infoconflict.files import PathLike, write_text
 from infoconflict.reporting.html import Html, caption, details, join, simple_table, tag
-from infoconflict.reporting.names import defense_label
+from infoconflict.reporting.names import RULES_FOR_T, attack_label, defense_label
 from infoconflict.reporting.paper_cells import Roles
 from infoconflict.reporting.paper_claims import CLAIM_MARKS, Claim, claims_of, own_values
-from infoconflict.reporting.paper_figures import has_paper_points
+from infoconflict.reporting.paper_figures import has_paper_points, share_curves
 from infoconflict.reporting.paper_html import PAPER_STYLE, inconsistency_list
-from infoconflict.reporting.paper_links import REPORT, MethodLinks, beside, method_links, table_page, to_cell
+from infoconflict.reporting.paper_links import REPORT, MethodLinks, beside, method_links, table_page, to_cell, to_run
 from infoconflict.reporting.paper_measures import Measured, mean_of
 from infoconflict.reporting.paper_tables import (
     NOT_COMPUTED,
@@ -27,7 +28,10 @@ from infoconflict.reporting.paper_tables import (
 )
 from infoconflict.reporting.published import DATASETS, MODELS, SOURCE, column_values
 from infoconflict.reporting.results import Measure
+from infoconflict.reporting.tables import percent, percent_with_interval
+from infoconflict.reporting.verdicts import Verdict
 from infoconflict.reporting.whole_page import whole_page
+from infoconflict.rounding import signed
 
 NOTHING = "–"  # noqa: RUF001 an en dash, where there is no value
 _PAPER_HARDWARE = "one NVIDIA A100 with 80 GB (section 4.2)"
@@ -63,11 +67,11 @@ def write_paper_page(
         "Claims": _claims(claims_of(tables, measured, roles, (config.get("paper") or {}).get("reasons")), tables),
         "What differs": _settings(measured, roles, config),
         **{f"Table {number}": _table(table, methods) for number, table in tables.items()},
-        "Figures 3 and 4": _figures(figures, measured, roles),
+        "Figures 3 and 4": _figures(figures, measured, roles, config),
         "The paper's inconsistencies": inconsistency_list(),
         "How to read this": _reading(measured),
     }
-    write_text(out_path, whole_page(title, sections, style=PAPER_STYLE))
+    write_text(out_path, whole_page(title, sections, style=PAPER_STYLE, contents_first=True))
 
 
 # Claims
@@ -75,12 +79,10 @@ def write_paper_page(
 
 def _claims(claims: Sequence[Claim], tables: Mapping[int, PaperTable]) -> Html:
     papers = [claim for claim in claims if not claim.is_goal]
-    told = [claim for claim in papers if claim.verdict != "not measured"]
-    met = [claim for claim in told if claim.verdict.startswith("met")]
     places = sum(table.places for table in tables.values())
     computed = sum(table.computed for table in tables.values())
     lead = (
-        f"Of {len(papers)} claims of the paper, {len(told)} can be told from this run, and {len(met)} of these hold. "
+        f"Of {len(papers)} claims of the paper, {_told(claims)}. "
         f"{computed} of the {places} places that the tables have for the models of this run were computed."
     )
     rows = []
@@ -111,6 +113,22 @@ def _claims(claims: Sequence[Claim], tables: Mapping[int, PaperTable]) -> Html:
     table = tag("table", text, tag("thead", tag("tr", *heads)), tag("tbody", *rows), id="table-claims")
     links = beside(tag("a", "The report of this run", href=REPORT), ": what its numbers were counted from.")
     return join([tag("p", lead, class_="lead"), links, tag("div", table, class_="scroll", tabindex="0")])
+
+
+def _told(claims: Sequence[Claim]) -> str:
+    """Say how many claims of the paper can be told, and how they come out."""
+    counts = Counter(claim.verdict for claim in claims if not claim.is_goal)
+    told = counts.total() - counts["not measured"]
+    words: tuple[tuple[Verdict, str, str], ...] = (
+        ("met", "holds", "hold"),
+        ("met, not certain", "holds but not for certain", "hold but not for certain"),
+        ("missed, not certain", "does not hold, but not for certain", "do not hold, but not for certain"),
+        ("missed", "does not hold", "do not hold"),
+    )
+    found = [
+        f"{counts[verdict]} {one if counts[verdict] == 1 else many}" for verdict, one, many in words if counts[verdict]
+    ]
+    return f"{told} can be told from what was computed" + (f": {'; '.join(found)}" if found else "")
 
 
 # What differs
@@ -192,11 +210,22 @@ def _share_line(config: Mapping[str, Any]) -> str:
 def _merge_line(roles: Roles, config: Mapping[str, Any]) -> str:
     merges = config.get("merges") or {}
     texts = []
-    for name in roles.defenses:
-        merge = ((config.get("defenses") or {}).get(name) or {}).get("merge")
-        if merge in merges:
-            texts.append(f"{name}: {merges[merge].get('method', merge)}, t = {merges[merge].get('t', 'auto')}")
+    for name in dict.fromkeys((*roles.defenses, *roles.further)):
+        merge = merges.get(((config.get("defenses") or {}).get(name) or {}).get("merge"))
+        if merge:
+            texts.append(f"{name}: {merge['method']}, {_t_of(merge)}")
+    rule = (config.get("choose_t") or {}).get("rule")
+    if rule and any("t chosen" in text for text in texts):
+        texts.append(f"chosen: {RULES_FOR_T.get(rule, rule)}")
     return "; ".join(texts) or NOTHING
+
+
+def _t_of(merge: Mapping[str, Any]) -> str:
+    t, profile = merge.get("t", "auto"), merge.get("depth_profile")
+    said = "t chosen on clean rows" if t == "auto" else f"t = {t:g}"
+    if not profile:
+        return said
+    return f"{said}, times {', '.join(f'{factor:g}' for factor in profile)} from the first block to the last"
 
 
 def _evidence_line(config: Mapping[str, Any]) -> str:
@@ -266,7 +295,7 @@ def _line(table: PaperTable, row: RowKey, column: str, metric: str) -> list[str]
         *place,
         paper,
         _ours(entry),
-        to_cell(entry.cell, _from(entry)),
+        join([to_cell(entry.cell, _from(entry)), *([", ", to_run(entry.run)] if entry.run else [])]),
         _difference(entry),
         entry.agreement or NOTHING,
         notes,
@@ -286,7 +315,7 @@ def _from(entry: Entry) -> str:
     if ours is None:
         return "" if entry.cost is None else _seeds(entry.cost.n_seeds)
     if ours.n_seeds > 1 and ours.mean is not None and ours.sd is not None:
-        return f"{100 * ours.mean:.1f} ± {100 * ours.sd:.1f} over {ours.n_seeds} seeds"
+        return f"{percent(ours.mean)} ± {percent(ours.sd)} over {ours.n_seeds} seeds"
     return f"{ours.rate.hits} of {ours.rate.total}, {ours.n_seeds} seed{'' if ours.n_seeds == 1 else 's'}"
 
 
@@ -297,8 +326,7 @@ def _seeds(count: int) -> str:
 def _difference(entry: Entry) -> str:
     if entry.difference is None:
         return NOTHING
-    factor, digits = (1, 2) if entry.metric == "hours" else (100, 1)
-    return f"{factor * entry.difference:+.{digits}f}".replace("-", "\N{MINUS SIGN}")
+    return signed(entry.difference, 2) if entry.metric == "hours" else signed(100 * entry.difference)
 
 
 def _means(table: PaperTable) -> Html:
@@ -310,10 +338,10 @@ def _means(table: PaperTable) -> Html:
             printed = column_values(table.number, column, metric)
             ours = own_values(table, column, metric)
             texts += [
-                f"{100 * sum(printed) / len(printed):.1f}" if printed else NOTHING,
+                percent(sum(printed) / len(printed)) if printed else NOTHING,
                 _mean_text(ours),
-                f"{100 * _worst(printed, metric):.1f}" if printed else NOTHING,
-                f"{100 * _worst([float(one.value or 0) for one in ours], metric):.1f}" if ours else NOT_COMPUTED,
+                percent(_worst(printed, metric)) if printed else NOTHING,
+                percent(_worst([float(one.value or 0) for one in ours], metric)) if ours else NOT_COMPUTED,
             ]
         rows.append([*texts, f"{len(own_values(table, column, 'asr'))} of {len(table.of_run)}"])
     heads = [table.column_name.capitalize()]
@@ -329,8 +357,7 @@ def _means(table: PaperTable) -> Html:
 def _mean_text(ours: Sequence[Measure]) -> str:
     if not ours:
         return NOT_COMPUTED
-    mean, low, high = mean_of(ours)
-    return f"{100 * mean:.1f} [{100 * low:.1f}, {100 * high:.1f}]"
+    return percent_with_interval(*mean_of(ours))
 
 
 def _worst(values: Iterable[float], metric: str) -> float:
@@ -340,13 +367,15 @@ def _worst(values: Iterable[float], metric: str) -> float:
 # Figures and notes
 
 
-def _figures(figures: Mapping[str, PathLike], measured: Measured, roles: Roles) -> Html:
+def _figures(figures: Mapping[str, PathLike], measured: Measured, roles: Roles, config: Mapping[str, Any]) -> Html:
     diamond = (
-        "the diamond is what its tables have at 10 %" if has_paper_points(measured, roles) else "nothing of it is drawn"
+        "the diamond is what its tables have at 10 %"
+        if has_paper_points(measured, roles)
+        else "none of the numbers in its tables belongs to a curve here"
     )
     words = {
         "figure_3": "Attack success and clean accuracy over the share of clean rows that the defender holds. The paper prints "
-        f"no values; {diamond}.",
+        f"no values; {diamond}.{_other_draws(measured, config)}",
         "figure_4": "Clean accuracy of the method, and of the external model when it is asked the task itself, zero-shot. The "
         "paper prints the improvement alone, 31.39 % on Emotion and 11 % on conversations, and does not say whether in points or "
         "in percent of the external model's.",
@@ -363,13 +392,35 @@ def _figures(figures: Mapping[str, PathLike], measured: Measured, roles: Roles) 
     return join(found)
 
 
+def _other_draws(measured: Measured, config: Mapping[str, Any]) -> str:
+    """Say where the curve's point at the config's own share is not the tables' cell: what was trained anew is another draw."""
+    share = (config.get("clean_share") or {}).get("share", 0.0)
+    texts = []
+    for case, points in share_curves(measured).items():
+        for metric, point in points.get(share, {}).items():
+            cell = measured.cells.get(case, {}).get(metric)
+            if cell is not None and cell.rate.total and cell.rate != point.rate:
+                _, dataset, attack, defense = case
+                texts.append(
+                    f"{metric.upper()} of {defense} against {attack_label(attack)} on {dataset} is {percent(point.value)} % here "
+                    f"and {percent(cell.value)} % in the tables"
+                )
+    return (
+        f" Trained anew, a point at {100 * share:g} % is another draw than the tables' cell: {'; '.join(texts)}."
+        if texts
+        else ""
+    )
+
+
 def _reading(measured: Measured) -> Html:
     level = f"{100 * measured.confidence:g} %"
     texts = [
-        f"Brackets are {level} Wilson intervals of the counts, pooled over seeds; they cover the choice of test rows. The paper "
+        f"Brackets are {level} Wilson intervals of the counts, pooled over seeds (of one seed's, where every seed asks the same "
+        "test rows), and from three seeds on at least as wide as the interval of the mean over seeds (t distribution). The paper "
         "prints no counts, so that its own doubt is unknown.",
         "▲ and ▼ mark a number of ours that lies above or below the paper's beyond the interval. For a model that is not in the "
-        "paper, the paper's number is the mean of its four models with their range, and the mark means beyond that range.",
+        "paper, the paper's number is the mean of its models with their range (four as a rule; in Table 8 LLaMA alone), the mark "
+        "means beyond that range, and the notes are those of all numbers that the mean is of.",
         "Attack success is counted over triggered rows whose gold label is not the target. The paper does not say over which rows "
         "it counts; numbers near zero beside a high clean accuracy are only possible without rows of the target.",
         f"“{NOT_COMPUTED.capitalize()}” is a place without a run. Nothing is filled in.",

@@ -8,8 +8,17 @@ from infoconflict.reporting.page_style import STYLE
 from infoconflict.reporting.page_words import anchor
 
 
-def whole_page(title: str, sections: Mapping[str, Html], *, style: str = "", provenance: Html | None = None) -> str:
+def whole_page(
+    title: str,
+    sections: Mapping[str, Html],
+    *,
+    style: str = "",
+    provenance: Html | None = None,
+    contents_first: bool = False,
+) -> str:
     """Return a page with a section for each name; the first one has the page's title, and the contents after it.
+
+    ``contents_first``: the contents stand below the title already.
 
     ``style`` is added to the common one. ``provenance`` is the element that the viewer of answers and cards reads.
     """
@@ -17,9 +26,9 @@ def whole_page(title: str, sections: Mapping[str, Html], *, style: str = "", pro
     parts = []
     for number, (name, content) in enumerate(sections.items()):
         heading = tag("h2", name) if number else tag("h1", title)
-        parts.append(tag("section", heading, content, id=anchor(name)))
-        if not number and len(sections) > 1:
-            parts.append(tag("nav", join(links, " "), aria_label="Contents"))
+        contents = [tag("nav", join(links, " "), aria_label="Contents")] if not number and len(sections) > 1 else []
+        above, below = (contents, []) if contents_first else ([], contents)
+        parts += [tag("section", heading, *above, content, id=anchor(name)), *below]
     head = tag(
         "head",
         tag("meta", charset="utf-8"),
