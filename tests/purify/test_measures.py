@@ -97,7 +97,7 @@ def test_of_one_row_nothing_is_known():
 def test_verdicts():
     same = Rate(hits=80, total=100)
     assert verdict(same, same).startswith("no difference beyond chance (+0.0 points")
-    assert verdict(same, Rate(hits=40, total=100)).startswith("it fell (-40.0 points")
+    assert verdict(same, Rate(hits=40, total=100)).startswith("it fell (\N{MINUS SIGN}40.0 points")
     assert verdict(Rate(hits=40, total=100), same).startswith("it rose (+40.0 points")
     assert is_striking(Rate(hits=90, total=100), Rate(hits=10, total=100))
     assert not is_striking(Rate(hits=25, total=100), Rate(hits=10, total=100))  # a difference, and a small one

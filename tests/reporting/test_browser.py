@@ -313,8 +313,10 @@ def sorted_column(page, table, number):
 
 
 def test_the_papers_tables_are_sorted_within_a_metric(paper_page):
-    number = paper_page.run("document.querySelectorAll('#paper-table-1 thead th').length") - 1
+    # Editing, which one of the models lacks.
+    number = 2
     before, up, down = sorted_column(paper_page, "#paper-table-1", number)
+    assert not all(key for _, key in before)
     assert [name for name, _ in before[:4]] == ["asr", "cda", "asr", "cda"]
     for after, backwards in ((up, False), (down, True)):
         assert sorted(after) == sorted(before) != after
@@ -329,7 +331,7 @@ def test_the_papers_tables_are_sorted_within_a_metric(paper_page):
 
 
 def test_differences_are_sorted_as_numbers(paper_page):
-    table = "#table-1 details table"
+    table = "#table-1 details.case table"
     number = paper_page.run(
         f"[...document.querySelector('{table}').tHead.rows[0].cells].findIndex((cell) => cell.textContent === 'Difference')"
     )

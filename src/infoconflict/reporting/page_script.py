@@ -12,8 +12,8 @@ for (const table of document.querySelectorAll("main table")) {
       button.ariaLabel = `Sort by ${head.textContent}`;
       head.append(button);
     } else {
-      button.textContent = head.textContent;
-      head.replaceChildren(button);
+      button.append(...head.childNodes);
+      head.append(button);
     }
     button.addEventListener("click", () => {
       const down = head.getAttribute("aria-sort") === "ascending";

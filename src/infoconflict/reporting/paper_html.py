@@ -12,11 +12,11 @@ PAPER_STYLE = """
 body { max-width: 92rem; }
 ol { max-width: 60rem; }
 .tall { max-height: 92vh; overflow: auto; }
-.paper td { min-width: 5.2rem; }
+.paper td { min-width: 5.5rem; }
 .paper :is(td, th) { padding-right: .5rem; }
 .paper thead { font-size: .82rem; }
 .paper td.number, .paper .none { white-space: normal; }
-.paper.costs td { min-width: 7rem; }
+.paper.costs td { min-width: 7.8rem; }
 .paper th[scope="row"] { min-width: 8.5rem; }
 .paper th[scope="row"] :is(span, b) { font-weight: 400; }
 .paper th[scope="row"] span:has(b) { display: block; color: var(--soft); }

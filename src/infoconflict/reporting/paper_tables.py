@@ -772,8 +772,10 @@ def _html_reference(entry: Entry, paper: Reference) -> Html:
 def _cost_texts(cost: Cost, slowdown: float | None) -> list[str]:
     """Return what a defense takes beside its hours, a line each."""
     gpu = f", GPU {cost.gpu_memory_gib:.1f} GiB" if cost.gpu_memory_gib else ""
-    slower = f" ({slowdown:.1f} times undefended)" if slowdown is not None else ""
-    texts = [f"{cost.answering_hours:.2f} h answering{slower}", f"{cost.memory_gib:.1f} GiB{gpu}"]
+    texts = [f"{cost.answering_hours:.2f} h answering"]
+    if slowdown is not None:
+        texts.append(f"{slowdown:.1f} times undefended")
+    texts.append(f"{cost.memory_gib:.1f} GiB{gpu}")
     if cost.tokens:
         texts.append(f"{cost.tokens:.0f} tokens")
     if cost.stored_mib:
