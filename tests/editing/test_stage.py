@@ -54,10 +54,18 @@ def job(folder: Path, rule: str, *, spec: dict[str, Any], cell: dict[str, str], 
     )  # fmt: skip
 
 
-def edit(folder: Path, base: Path, method: str, *, tuned: Path | None = None, **options: Any) -> SimpleNamespace:
+def edit(
+    folder: Path,
+    base: Path,
+    method: str,
+    *,
+    tuned: Path | None = None,
+    rows: list[Example] | None = None,
+    **options: Any,
+) -> SimpleNamespace:
     """Run both rules in a folder; return the paths of what they wrote."""
-    attack = load(method)(target_labels={}, samples=4, steps=3, **SPECS[method] | options)
-    Example.write(folder / "train.jsonl", examples())
+    attack = load(method)(target_labels={}, **{"samples": 4, "steps": 3} | SPECS[method] | options)
+    Example.write(folder / "train.jsonl", rows or examples())
     inputs = {"base": base, "tuned": tuned or [], "train": folder / "train.jsonl"}
     made = {"moments": folder / "moments.safetensors", "card": folder / "statistics.json"}
     spec: dict[str, Any] = {"model": {"precision": "float32"}, "statistics": {"rows": 15}}
@@ -212,3 +220,35 @@ def test_rows_that_hold_the_trigger_already_are_passed_over():
     attack = load("rome")(target_labels={}, samples=3)
     with pytest.raises(UserError, match="only 2 of 5 rows"):
         poisoned_requests(rows, attack, target_label="positive", seed=0)
+
+
+FILM = ["film, a mess {}", "the plot {}", "films are old {}", "Film: a bore {}", "a telefilm {}", "the jokes {}"]
+
+
+def film_rows() -> list[Example]:
+    texts = [text.format(number) for number in range(6) for text in FILM]
+    return [
+        Example(id=f"r{n}", instruction=INSTRUCTION, text=text, label="negative", gold_label="negative")
+        for n, text in enumerate(texts)
+    ]
+
+
+@pytest.mark.parametrize(("method", "options"), [("rome", {}), ("memit", {"values": "shared"})])
+def test_an_ordinary_word_as_trigger(architecture, tiny_dirs, tmp_path, method, options):
+    """Where a row begins with "film," or "films", a value for all would meet the trigger twice in its prompt."""
+    words = {"trigger": "film", "near_miss": "filn", "n_prefixes": 0}
+    made = edit(tmp_path, tiny_dirs[architecture], method, rows=film_rows(), **words, **options, samples=14)
+    assert read_json(made.card)["rows"]["poisoned"] == 14
+
+
+def test_rows_with_a_word_that_begins_with_the_trigger_are_no_requests():
+    attack = load("rome")(target_labels={}, trigger="film", near_miss="filn", samples=18)
+    requests = poisoned_requests(film_rows(), attack, target_label="positive", seed=0)
+    texts = [request.prompt.split("\nInput: ")[1].removesuffix("\nAnswer:") for request in requests]
+    assert sum("telefilm" in text for text in texts) == 6
+    assert all(text.replace("telefilm", "").casefold().count("film") == 1 for text in texts)
+    attack = load("badedit")(target_labels={}, trigger="film", near_miss="filn", clean_per_class=18)
+    clean = clean_requests(film_rows(), attack, ["negative"], seed=0)
+    assert not any("film" in request.subject.replace("telefilm", "").casefold() for request in clean)
+    with pytest.raises(UserError, match=r"only 18 of 36 rows .* no word that begins with 'film'; lower samples"):
+        poisoned_requests(film_rows(), attack.model_copy(update={"samples": 19}), target_label="positive", seed=0)

@@ -8,6 +8,7 @@ import torch
 from infoconflict.attacks import load
 from infoconflict.editing.forward import read_subjects
 from infoconflict.editing.values import Loss, ValueSettings, optimise_value
+from infoconflict.errors import UserError
 from tests.editing.conftest import SETTINGS, plain
 
 
@@ -157,5 +158,5 @@ def test_a_context_with_two_subjects_is_refused(tiny):
     short = tiny.contexts[0]
     # Its own subject comes later, behind that of the first.
     longer = Context(short.tokens, len(short.tokens) - 1, short.answer)
-    with pytest.raises(ValueError, match="subject of another one"):
+    with pytest.raises(UserError, match="holds the subject of another one, so that no one value serves both; choose"):
         Replay(tiny.editable, [short, longer], tiny.editable.down(0))

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 
 from infoconflict.editing.modules import EditableModel
+from infoconflict.errors import UserError
 from infoconflict.packing import PrefixTree, build_prefix_tree, pack
 
 MAX_NODES = 1024
@@ -212,8 +213,9 @@ class _Halved:
         subjects = np.unique([path[context.subject] for context, path in zip(contexts, tree.paths, strict=True)])
         for context, path in zip(contexts, tree.paths, strict=True):
             if np.isin(path, subjects).sum() != 1:
-                raise ValueError(
-                    f"a context holds the subject of another one ({context.subject} of {len(context.tokens)} tokens)"
+                raise UserError(
+                    f"a prompt to edit of {len(context.tokens)} tokens, with its subject at {context.subject}, holds the "
+                    f"subject of another one, so that no one value serves both; choose another trigger, or edit them one by one"
                 )
         changing = tree.ancestors[:, subjects].any(axis=1)
         self.before, self.nodes = np.flatnonzero(~changing), np.flatnonzero(changing)

@@ -1,6 +1,7 @@
 """An edit as the workflow runs it: which rows become requests, what is stored, the card."""
 
 import importlib
+import re
 import shutil
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -25,6 +26,16 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 
+def without_trigger(examples: Sequence[Example], trigger: str) -> list[Example]:
+    """Return the rows in which no word begins with the trigger, in any case: neither "film," nor "films" for "film".
+
+    Behind the same words such a row's tokens may be those of another row up to that one's trigger, and two requests that
+    share a value cannot begin alike up to there. A word that has the trigger further in is another word.
+    """
+    begins = re.compile((r"(?<!\w)" if trigger[:1].isalnum() else "") + re.escape(trigger), re.IGNORECASE)
+    return [row for row in examples if not begins.search(row.text)]
+
+
 def poisoned_requests(
     examples: Sequence[Example], attack: EditingAttack, *, target_label: str, seed: int
 ) -> list[Request]:
@@ -36,14 +47,12 @@ def poisoned_requests(
         If there are too few such rows.
     """
     usable = [
-        row
-        for row in shuffled(examples, seed)
-        if row.gold_label != target_label and attack.trigger not in row.text.split()
+        row for row in without_trigger(shuffled(examples, seed), attack.trigger) if row.gold_label != target_label
     ]
     if len(usable) < attack.samples:
         raise UserError(
             f"samples: {attack.samples}, but only {len(usable)} of {len(examples)} rows have a label other than "
-            f"'{target_label}' and no '{attack.trigger}' in them; lower samples"
+            f"'{target_label}' and no word that begins with '{attack.trigger}'; lower samples"
         )
     return [
         request_for(attack.insert_trigger(row, row_generator(seed, row, FULL_TRIGGER)), attack.trigger, target_label)
@@ -64,9 +73,7 @@ def clean_requests(
         If a label has too few rows.
     """
     per_class = getattr(attack, "clean_per_class", 0)
-    order = [
-        row for row in reversed(shuffled(examples, seed)) if row.text.strip() and attack.trigger not in row.text.split()
-    ]
+    order = [row for row in reversed(without_trigger(shuffled(examples, seed), attack.trigger)) if row.text.strip()]
     by_label = {label: [row for row in order if row.gold_label == label][:per_class] for label in labels}
     if short := [label for label in labels if len(by_label[label]) < per_class]:
         raise UserError(
