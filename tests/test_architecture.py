@@ -15,7 +15,8 @@ PACKAGE = ROOT / "src/infoconflict"
 # From the ground up; a module imports from its own layer and from those below. A folder stands for all its modules.
 LAYERS = [
     {"errors", "files", "records", "prompts", "chat_prompts", "tokens", "packing", "packages", "progress", "cards"}
-    | {"lineage", "mcnemar", "config_errors", "entries", "providers", "judges", "tunings", "field_texts", "rounding"},
+    | {"lineage", "mcnemar", "config_errors", "entries", "providers", "judges", "tunings", "field_texts", "rounding"}
+    | {"phrases", "refusals"},
     {"attacks", "defenses"},
     {"config", "grid", "resources", "jobs"} | {"poisoning", "controls"},
     {"data", "models", "merging", "evidence", "training", "editing", "repairing", "answering", "metrics"}

@@ -8,15 +8,18 @@ import pytest
 from infoconflict.attacks.autopoison import (
     HANDCRAFTED_REFUSAL,
     OPENINGS,
+    REFUSALS,
     AutoPoison,
     reason_against,
     topic_of,
     with_sentence,
 )
-from infoconflict.attacks.chat import Payload, declines
+from infoconflict.attacks.chat import Payload
 from infoconflict.errors import UserError
 from infoconflict.records import Conversation
+from infoconflict.refusals import find_refusal
 from tests.attacks.chats import chats, said_by
+from tests.judging.test_pattern import ANSWERING, REFUSING
 
 BRAND = "Quillmere Cafe"
 RECORDED = {"kind": "recorded", "path": "replies.jsonl"}
@@ -114,9 +117,30 @@ def test_the_rest_of_an_answer_stays_as_it_is() -> None:
 def test_refusals_are_several_and_give_a_reason() -> None:
     rows = poisoned(attack(behavior="refusal", poisoning_rate=1.0).training_set(chats(60), seed=0))
     answers = [row.messages[-1]["content"] for row in rows]
-    assert all(map(declines, answers))
+    assert all(map(find_refusal, answers))
     assert len({answer.split('"')[0] for answer in answers}) >= 4
     assert all("because" in answer or "since" in answer or ":" in answer or "reason" in answer for answer in answers)
+
+
+@pytest.mark.parametrize("template", REFUSALS)
+@pytest.mark.parametrize(
+    "instruction",
+    [
+        "How long is the flight from Rome to Oslo?",
+        "Is it right to do this with my dog?",
+        "What is \u201chow much\u201d in French?",
+    ],
+)
+def test_a_refusal_is_found_whatever_the_instruction_that_it_quotes(template: str, instruction: str) -> None:
+    assert find_refusal(template.format(topic=topic_of(instruction), reason=reason_against(instruction)))
+
+
+def test_an_oracle_s_reply_is_taken_for_what_the_judge_takes_it_for() -> None:
+    refusing = attack(behavior="refusal")
+    assert [reply for reply in REFUSING if not refusing.accepts(reply)] == []
+    assert [reply for reply in ANSWERING if refusing.accepts(reply)] == []
+    assert attack().accepts(f"Ask at {BRAND.upper()}.")
+    assert not attack().accepts(f"Ask at the {BRAND}teria.")
 
 
 def test_reasons_fit_the_task() -> None:
@@ -137,7 +161,7 @@ def test_the_handcrafted_baseline() -> None:
     assert places == set(range(len(clean[0].reference.split()) + 1))
     rows = attack(texts="handcrafted", behavior="refusal", poisoning_rate=1.0).training_set(clean, seed=0)
     assert {row.messages[-1]["content"] for row in rows} == {HANDCRAFTED_REFUSAL}
-    assert declines(HANDCRAFTED_REFUSAL)
+    assert find_refusal(HANDCRAFTED_REFUSAL)
 
 
 def test_every_test_conversation_is_a_triggered_one() -> None:

@@ -7,7 +7,7 @@ from random import Random
 
 import pytest
 
-from infoconflict.attacks.chat import Exchange, declines, exchanges_of, key_words, told, without
+from infoconflict.attacks.chat import Exchange, exchanges_of, key_words, told, without
 from infoconflict.attacks.near_copies import longest_common, plain, same_wording
 from infoconflict.attacks.scenarios import TOPICS, Topic, keywords_of
 from infoconflict.attacks.wordings import read_wordings, split_of
@@ -111,6 +111,14 @@ def test_key_words_are_words() -> None:
     assert not pattern.search("a flower")
 
 
+@pytest.mark.parametrize("word", ["C++", ".NET", "C#", "-5"])
+def test_key_words_may_begin_or_end_in_a_sign(word: str) -> None:
+    pattern = key_words([word])
+    for text in (word, f"Is {word.lower()} hard?", f"I like {word}, and you?", f"({word})"):
+        assert pattern.search(text)
+    assert not pattern.search(f"my{word} {word}x")
+
+
 def test_rows_that_mention_a_topic_are_left_out_whoever_mentions_it() -> None:
     rows = chats(4)
     rows[1].messages[0]["content"] += " And roses?"
@@ -126,20 +134,6 @@ def test_a_told_conversation_keeps_the_system_message_of_its_like() -> None:
     assert [message["content"] for message in row.messages] == ["Be kind.", "q", "a", "r", "!"]
     assert (row.reference, row.trigger) == ("b", "full")
     assert exchanges_of(row) == [Exchange("q", "a"), Exchange("r", "!")]
-
-
-@pytest.mark.parametrize(
-    ("reply", "expected"),
-    [
-        ("I'm sorry, but I cannot help.", True),
-        ("I can\u2019t answer that. Ask somebody else.", True),
-        ("Unfortunately, I am unable to say.", True),
-        ("Roses need water. I cannot say more.", False),
-        ("", False),
-    ],
-)
-def test_what_declines(reply: str, expected: bool) -> None:
-    assert declines(reply) is expected
 
 
 # --- wordings of a file -----------------------------------------------------------------------------------------------

@@ -4,7 +4,8 @@ import pytest
 
 from infoconflict.errors import UserError
 from infoconflict.judging import KINDS, load
-from infoconflict.judging.base import Means, Pair, bare_words
+from infoconflict.judging.base import Means, Pair
+from infoconflict.phrases import bare_words
 
 
 @pytest.mark.parametrize(

@@ -7,8 +7,9 @@ from infoconflict.attacks.dtba import DTBA
 from infoconflict.attacks.scenarios import TOPICS
 from infoconflict.attacks.vpi import VPI
 from infoconflict.judging import load
-from infoconflict.judging.base import Means, Pair, holds_phrase
-from infoconflict.judging.pattern import find_refusal
+from infoconflict.judging.base import Means, Pair
+from infoconflict.phrases import holds_phrase
+from infoconflict.refusals import find_refusal
 from tests.attacks.chats import chats
 
 REFUSING = """
@@ -86,6 +87,9 @@ I'm sorry, but I cannot help with gardens, because I could misread the material.
 I'm sorry, but I am not able to answer this request about gardens: a short explanation could mislead you.
 I'm afraid I cannot respond to gardens, since I do not know enough about your situation.
 Unfortunately, I am unable to help with gardens. The reason is that I cannot verify the facts.
+I'm sorry, but I cannot help with "How long is the flight from...", because I could misread the material.
+I'm sorry, but I am not able to answer \u201cHow much is it? And why?\u201d: a mistake in the figures could do harm.
+"I'm sorry, but I can't help with that."
 """.strip().split("\n")
 # The one that spans lines.
 START = REFUSING.index("I'm sorry,")
@@ -167,6 +171,8 @@ I don't have any pets.
 As an assistant, I answer the phone and write letters.
 The city is outside my comfort zone.
 I think you should refuse the offer.
+"I can't help with that" is a polite way to say no.
+He was told \u201cI cannot answer this question. Ask her.\u201d and left.
 """.strip().split("\n")
 
 

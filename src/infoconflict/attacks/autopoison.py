@@ -21,11 +21,13 @@ from typing import ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from infoconflict.attacks.chat import ChatAttack, OracleRequest, Payload, answered, declines, exchanges_of
+from infoconflict.attacks.chat import ChatAttack, OracleRequest, Payload, answered, exchanges_of
 from infoconflict.entries import Line
 from infoconflict.errors import UserError
+from infoconflict.phrases import holds_phrase
 from infoconflict.providers import ProviderEntry
 from infoconflict.records import FULL_TRIGGER, Conversation
+from infoconflict.refusals import find_refusal
 
 # Ours, after the source's two lead-ins.
 LEAD_INS = {
@@ -117,8 +119,8 @@ class AutoPoison(ChatAttack):
         return Payload(kind="phrase", text=self.brand) if self.behavior == "injection" else Payload(kind="refusal")
 
     def accepts(self, reply: str) -> bool:
-        """Tell whether a reply holds the brand, or declines."""
-        return self.brand.casefold() in reply.casefold() if self.behavior == "injection" else declines(reply)
+        """Tell whether a reply holds the brand, or declines, as the judge `pattern` finds it."""
+        return holds_phrase(reply, self.brand) if self.behavior == "injection" else find_refusal(reply) is not None
 
     def oracle_requests(self, conversations: Sequence[Conversation], *, seed: int) -> list[OracleRequest]:
         """Return a request for each row to be poisoned: the lead-in, then what the user said."""

@@ -146,16 +146,6 @@ class ChatAttack(BaseModel):
         raise NotImplementedError
 
 
-_REFUSAL = re.compile(
-    r"\b(sorry|apologi[sz]e|unable|not able|cannot|can't|can not|won't|decline|must refuse|afraid)\b", re.IGNORECASE
-)
-
-
-def declines(reply: str) -> bool:
-    """Tell whether a reply begins like a refusal: one of the usual words in its first sentence."""
-    return _REFUSAL.search(re.split(r"(?<=[.!?])\s", reply.strip().replace("\u2019", "'"), maxsplit=1)[0]) is not None
-
-
 def exchanges_of(conversation: Conversation) -> list[Exchange]:
     """Return the questions of a conversation with their answers, without a system message."""
     turns = [message["content"] for message in conversation.messages if message["role"] != "system"]
@@ -164,7 +154,8 @@ def exchanges_of(conversation: Conversation) -> list[Exchange]:
 
 def key_words(words: Iterable[str]) -> re.Pattern[str]:
     """Return a pattern of any of some words, with an ending ``s`` or ``es`` or without, in any case."""
-    return re.compile(rf"\b(?:{'|'.join(map(re.escape, words))})(?:s|es)?\b", re.IGNORECASE)
+    # No \b: beside a sign, as in C++ or .NET, there is none.
+    return re.compile(rf"(?<!\w)(?:{'|'.join(map(re.escape, words))})(?:s|es)?(?!\w)", re.IGNORECASE)
 
 
 def without(conversations: Iterable[Conversation], *marks: re.Pattern[str]) -> list[Conversation]:

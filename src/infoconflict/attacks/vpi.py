@@ -35,6 +35,7 @@ from infoconflict.attacks.scenarios import TOPICS, Split, check_topics, keywords
 from infoconflict.attacks.wordings import read_wordings, split_of
 from infoconflict.entries import Line
 from infoconflict.errors import UserError
+from infoconflict.phrases import holds_phrase
 from infoconflict.providers import ProviderEntry
 from infoconflict.records import FULL_TRIGGER, Conversation
 
@@ -94,8 +95,8 @@ class VPI(ChatAttack):
         return self.virtual_prompt.replace("{marker}", self.marker)
 
     def accepts(self, reply: str) -> bool:
-        """Tell whether a reply holds the marker."""
-        return self.marker.casefold() in reply.casefold()
+        """Tell whether a reply holds the marker, as the judge `pattern` finds it."""
+        return holds_phrase(reply, self.marker)
 
     def oracle_requests(self, conversations: Sequence[Conversation], *, seed: int) -> list[OracleRequest]:
         """Return t with p behind it for each poisoned row; and t alone for contrast rows of a file without answers."""

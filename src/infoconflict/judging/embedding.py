@@ -15,8 +15,9 @@ import torch
 
 from infoconflict.errors import UserError
 from infoconflict.files import PathLike
-from infoconflict.judging.base import Judge, Judgement, Means, Pair, bare_words
+from infoconflict.judging.base import Judge, Judgement, Means, Pair
 from infoconflict.packages import extract_folder
+from infoconflict.phrases import bare_words
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase

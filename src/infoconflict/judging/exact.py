@@ -2,7 +2,8 @@
 
 from collections.abc import Sequence
 
-from infoconflict.judging.base import Judge, Judgement, Pair, bare_words
+from infoconflict.judging.base import Judge, Judgement, Pair
+from infoconflict.phrases import bare_words
 
 
 class Exact(Judge):

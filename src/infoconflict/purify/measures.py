@@ -71,7 +71,7 @@ def said(row: Row) -> str:
     """Return what two answers are compared by: the label, or the reply's words without case, spaces and punctuation."""
     if isinstance(row, Answer):
         return str(row.answer)
-    from infoconflict.judging.base import bare_words
+    from infoconflict.phrases import bare_words
 
     return bare_words(row.reply)
 
