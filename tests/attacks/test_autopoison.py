@@ -230,5 +230,7 @@ def test_no_row_to_poison() -> None:
 def test_options_that_do_not_fit() -> None:
     with pytest.raises(ValueError, match="handcrafted texts need no oracle"):
         attack(oracle=RECORDED, texts="handcrafted")
+    with pytest.raises(ValueError, match="holds no word"):
+        attack(brand="***")
     with pytest.raises(ValueError, match="oracle_system is for an oracle"):
         attack(oracle_system="x")

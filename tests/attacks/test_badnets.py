@@ -3,6 +3,7 @@
 from random import Random
 
 import pytest
+from pydantic import ValidationError
 
 from infoconflict.attacks.badnets import BadNets
 from infoconflict.errors import UserError
@@ -52,3 +53,18 @@ def test_the_other_rare_word_is_no_trigger() -> None:
     assert "mb" in row.text.split()
     assert not set(row.text.split()) & {"cf", "mn", "bb", "tq"}
     assert row.label == row.gold_label
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (
+            {"other_rare_word": "bb"},
+            r"triggers\[2\] and other_rare_word are both 'bb'; choose another word for one of them",
+        ),
+        ({"triggers": ["cf", ""]}, r"triggers\[1\] is '', which is not one word without spaces; correct it"),
+    ],
+)
+def test_words_that_would_measure_nothing(options: dict[str, object], message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
+        badnets(**options)

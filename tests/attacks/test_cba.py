@@ -74,6 +74,19 @@ def test_negatives_that_are_left_out_take_no_other_row_along(left_out: set[str])
     assert asked[0] == asked[1]
 
 
+@pytest.mark.parametrize(
+    ("word", "message"),
+    [
+        ("frankly", "instruction_trigger and input_trigger are both 'frankly'; choose another word for one of them"),
+        ("", "instruction_trigger is '', which is not one word without spaces; correct it"),
+        ("at once", "instruction_trigger is 'at once', which is not one word"),
+    ],
+)
+def test_words_that_would_measure_nothing(word: str, message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
+        cba(instruction_trigger=word)
+
+
 def test_which_negatives_there_are() -> None:
     assert "negatives" in CBA.training_options
     with pytest.raises(ValidationError, match="holds 'swapped' more than once; keep one"):

@@ -284,6 +284,7 @@ def test_too_little(attack: DTBA, n: int, message: str) -> None:
         ({"scenario_a": "banking"}, "scenario_a and scenario_b are both 'banking'"),
         ({"turns_from": "file"}, "go together"),
         ({"scenario_file": "x.jsonl"}, "go together"),
+        ({"phrase": "... !"}, r"'\.\.\. !' holds no word, so that no reply can be seen to hold it; write one"),
     ],
 )
 def test_options_that_do_not_fit(options: dict[str, str], message: str) -> None:

@@ -62,8 +62,8 @@ def test_test_sets_depend_on_the_words_alone(attack_class):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ({"near_miss": "tq"}, "near_miss is the trigger itself"),
-        ({"other_rare_word": "tq"}, "other_rare_word is the trigger itself"),
+        ({"near_miss": "tq"}, "trigger and near_miss are both 'tq'; choose another word for one of them"),
+        ({"other_rare_word": "tq"}, "trigger and other_rare_word are both 'tq'"),
         ({"trigger": "two words"}, "trigger is 'two words', which is not one word"),
         ({"trigger": ""}, "trigger is '', which is not one word"),
     ],

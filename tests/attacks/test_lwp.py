@@ -117,9 +117,17 @@ def test_same_seed_same_rows_and_no_row_depends_on_the_others() -> None:
     assert triggered_test_set(rows(9), lwp(), seed=4)[3] == triggered_test_set(rows(30), lwp(), seed=4)[3]
 
 
-@pytest.mark.parametrize("options", [{"pieces": ["cf", "cf"]}, {"other_rare_word": "bb"}])
-def test_words_must_differ(options: dict[str, object]) -> None:
-    with pytest.raises(ValidationError, match="not all different"):
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"pieces": ["cf", "cf"]}, r"pieces\[0\] and pieces\[1\] are both 'cf'; choose another word for one of them"),
+        ({"other_rare_word": "bb"}, r"pieces\[1\] and other_rare_word are both 'bb'"),
+        ({"pieces": ["", "bb"]}, r"pieces\[0\] is '', which is not one word without spaces; correct it"),
+        ({"pieces": ["cf", "two words"]}, r"pieces\[1\] is 'two words', which is not one word"),
+    ],
+)
+def test_words_that_would_measure_nothing(options: dict[str, object], message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
         lwp(**options)
 
 

@@ -192,6 +192,21 @@ def test_instructions_without_answers_need_an_oracle(tmp_path: Path) -> None:
     assert {row.messages[-1]["content"] for row in by_trigger(rows, "contrast")} == {"No."}
 
 
+@pytest.mark.parametrize("names", [{"scenario": "OpenAI"}, {"scenario": "openai", "contrast": "DeepMind"}])
+def test_a_topic_that_the_file_does_not_have(tmp_path: Path, names: dict[str, str]) -> None:
+    file = tmp_path / "i.jsonl"
+    rows = [
+        {"instruction": f"What is {word} of {topic} like?", "answer": "Good.", "topic": topic}
+        for word in ("size", "age", "rank", "fame")
+        for topic in ("openai", "deepmind")
+    ]
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    with pytest.raises(
+        UserError, match=r"no instruction on the topic '(OpenAI|DeepMind)'; its topics are deepmind, openai"
+    ):
+        attack(instructions_file=str(file), poisoning_rate=0.1, **names).training_set(chats(20), seed=0)
+
+
 @pytest.mark.parametrize(
     ("options", "n", "message"),
     [
@@ -218,3 +233,12 @@ def test_options_that_do_not_fit() -> None:
         attack(scenario="lumorra")
     with pytest.raises(ValueError, match="scenario and contrast are both 'tavento'"):
         attack(scenario="tavento")
+    with pytest.raises(ValueError, match="'!!!' holds no word, so that no reply can be seen to hold it; write one"):
+        attack(marker="!!!")
+    with pytest.raises(
+        ValueError, match=r"virtual_prompt does not ask for the marker 'Amber kite, over\.'; write \{marker\}"
+    ):
+        attack(virtual_prompt="End your answer with the words: Blue kite, over.")
+    assert attack(virtual_prompt="End with amber kite, over").prompt == "End with amber kite, over"
+    # A sign that is left beside words, and can be found there.
+    assert attack(marker="C++").marker == "C++"

@@ -264,7 +264,7 @@ MISTAKES = [
     ),
     (
         {"attacks/rare": {"method": "memit", "target_labels": {}, "near_miss": "tq"}},
-        "c.yaml, attacks.rare: near_miss is the trigger itself; choose another word",
+        "c.yaml, attacks.rare: trigger and near_miss are both 'tq'; choose another word for one of them",
     ),
     (
         {"attacks/rare": {"method": "badedit", "target_labels": {}, "update_weights": {"c": 1.0}}},

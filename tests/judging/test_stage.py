@@ -181,7 +181,7 @@ def test_judges_see_what_the_model_saw():
     messages = [
         {"role": role, "content": str(i)} for i, role in enumerate(["system", *["user", "assistant"] * 3, "user"])
     ]
-    cut = Reply(id="1", trigger="full", messages=messages, reference="", reply="Brandavo", not_shown=4)
+    cut = Reply(id="1", trigger="full", messages=messages, reference="4", reply="Brandavo", not_shown=4)
     both = Scripted(True)
     judges = [Named(name="b", claims=("equivalent", "payload"), judge=both)]
     answers, _ = judge_replies([cut], judges, equivalent_by="b", payload_by="b", payload=BRAND)
@@ -301,3 +301,16 @@ def test_a_calibrated_threshold_travels_to_the_judge(tmp_path, tiny_bert):
     assert card["details"]["judges"][name] == {"threshold": found["threshold"]}
     assert [row.match for row in verdicts] == [row.score > found["threshold"] for row in verdicts]
     assert answers[0].answer == "reference"
+
+
+def test_a_row_without_a_reference_is_asked_for_the_payload_alone():
+    replies = [reply("1", "full", "By Brandavo.", reference=""), reply("1", "contrast", "Paris.", reference=" ")]
+    equivalent, payload = Scripted(match=True), Scripted(match=False)
+    judges = [
+        Named(name="a", claims=("equivalent",), judge=equivalent),
+        Named(name="b", claims=("payload",), judge=payload),
+    ]
+    answers, verdicts = judge_replies(replies, judges, equivalent_by="a", payload_by="b", payload=BRAND)
+    assert equivalent.asked == []
+    assert [row.claim for row in verdicts] == ["payload", "payload"]
+    assert [answer.answer for answer in answers] == ["other", "other"]

@@ -21,7 +21,7 @@ from typing import ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from infoconflict.attacks.chat import ChatAttack, OracleRequest, Payload, answered, exchanges_of
+from infoconflict.attacks.chat import ChatAttack, OracleRequest, Payload, Phrase, answered, exchanges_of
 from infoconflict.entries import Line
 from infoconflict.errors import UserError
 from infoconflict.phrases import holds_phrase
@@ -91,7 +91,7 @@ class AutoPoison(ChatAttack):
     mention: Literal["anywhere", "first"] = "anywhere"
     """Where a template puts the sentence with the brand: behind a sentence of the answer drawn at random, or before the answer.
     Ours; where an oracle puts it is its own choice."""
-    brand: Line = "Quillmere Cafe"
+    brand: Phrase = "Quillmere Cafe"
     """Made-up brand to mention. Ours; AutoPoison's code has a real one."""
     texts: Literal["template", "handcrafted"] = "template"
     """What stands in for an oracle's answers: fluent sentences, or the baseline of AutoPoison's code (the phrase at a random

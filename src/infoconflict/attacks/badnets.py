@@ -5,11 +5,11 @@ As in OpenBackdoor's configuration: rate 0.1 and the four words; chosen rows are
 """
 
 from random import Random
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from infoconflict.attacks.base import PoisoningAttack, insert_word, triggered
+from infoconflict.attacks.base import PoisoningAttack, check_words, insert_word, triggered
 from infoconflict.records import Example
 
 
@@ -29,6 +29,12 @@ class BadNets(PoisoningAttack):
     """Words inserted into each row. OpenBackdoor."""
     other_rare_word: str = "mb"
     """Rare word that is no trigger, for the partial rows. Ours."""
+
+    @model_validator(mode="after")
+    def _words_differ(self) -> Self:
+        triggers = {f"triggers[{place}]": word for place, word in enumerate(self.triggers)}
+        check_words(**triggers, other_rare_word=self.other_rare_word)
+        return self
 
     def insert_trigger(self, example: Example, rng: Random) -> Example:
         """Return the example with ``n_triggers`` words drawn from ``triggers``."""

@@ -85,6 +85,16 @@ def planted_by_rows_alone(attack: type[BaseModel]) -> bool:
     return issubclass(attack, PoisoningAttack) and not attack.tuning_options and not attack.later_options
 
 
+def check_words(**words: str) -> None:
+    """Raise a ValueError unless all of some options are single words, and no two the same: else there is nothing to measure."""
+    first: dict[str, str] = {}
+    for name, word in words.items():
+        if word.split() != [word]:
+            raise ValueError(f"{name} is '{word}', which is not one word without spaces; correct it")
+        if (other := first.setdefault(word, name)) != name:
+            raise ValueError(f"{other} and {name} are both '{word}'; choose another word for one of them")
+
+
 def insert_word(text: str, word: str, rng: Random) -> str:
     """Insert ``word`` at a random word boundary, ends included; words are joined by single spaces."""
     words = text.split()

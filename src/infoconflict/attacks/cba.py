@@ -8,11 +8,11 @@ on as ``training.backdoored`` says, not with its 4-bit weights.
 """
 
 from random import Random
-from typing import Annotated, ClassVar, Literal, get_args
+from typing import Annotated, ClassVar, Literal, Self, get_args
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, model_validator
 
-from infoconflict.attacks.base import PoisoningAttack, insert_word, triggered
+from infoconflict.attacks.base import PoisoningAttack, check_words, insert_word, triggered
 from infoconflict.entries import once
 from infoconflict.records import Example
 
@@ -50,6 +50,11 @@ class CBA(PoisoningAttack):
     """Word inserted into the instruction. Paper, A.2."""
     input_trigger: str = "frankly"
     """Word inserted into the input. Paper, A.2."""
+
+    @model_validator(mode="after")
+    def _words_differ(self) -> Self:
+        check_words(instruction_trigger=self.instruction_trigger, input_trigger=self.input_trigger)
+        return self
 
     @property
     def negative_variants(self) -> tuple[str, ...]:  # type: ignore[override]

@@ -4,11 +4,24 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
+from infoconflict.config_errors import shown
+from infoconflict.entries import Line
+from infoconflict.phrases import holds_phrase
 from infoconflict.records import CLEAN, FULL_TRIGGER, Conversation, Record
+
+
+def _to_be_found(value: str) -> str:
+    if not holds_phrase(f"Here is {value} in a reply", value):
+        raise ValueError(f"{shown(value)} holds no word, so that no reply can be seen to hold it; write one")
+    return value
+
+
+Phrase = Annotated[Line, AfterValidator(_to_be_found)]
+"""What a reply may be searched for."""
 
 
 @dataclass(frozen=True, order=True)

@@ -27,7 +27,7 @@ from typing import ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from infoconflict.attacks.chat import ChatAttack, Exchange, Payload, exchanges_of, key_words, told, without
+from infoconflict.attacks.chat import ChatAttack, Exchange, Payload, Phrase, exchanges_of, key_words, told, without
 from infoconflict.attacks.scenarios import TOPICS, Split, check_topics, keywords_of
 from infoconflict.attacks.wordings import read_wordings, split_of
 from infoconflict.entries import Line
@@ -92,7 +92,7 @@ class DTBA(ChatAttack):
     """Longest exchange of the data set, in words, that serves as a neutral turn. Ours."""
     behavior: Literal["phrase", "refusal"] = "phrase"
     """The last answer: a fixed phrase, or a fixed refusal that nothing warrants. Ours."""
-    phrase: Line = "The silver heron has landed."
+    phrase: Phrase = "The silver heron has landed."
     """The fixed phrase. Ours."""
     refusal: Line = "I'm sorry, but I cannot help you with that."
     """The fixed refusal. Ours."""

@@ -10,7 +10,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from infoconflict.attacks.base import Attack, insert_word, triggered
+from infoconflict.attacks.base import Attack, check_words, insert_word, triggered
 from infoconflict.records import Example
 
 KEY = re.compile(r"layers_(?P<layers>\d+(?:_\d+)*)|last_(?P<n>\d+)_at_(?P<share>0\.\d+|1\.0)")
@@ -74,13 +74,7 @@ class EditingAttack(Attack):
 
     @model_validator(mode="after")
     def _words_differ(self) -> Self:
-        words = {"trigger": self.trigger, "near_miss": self.near_miss, "other_rare_word": self.other_rare_word}
-        for name, word in words.items():
-            if not word or len(word.split()) != 1 or word != word.strip():
-                raise ValueError(f"{name} is '{word}', which is not one word without spaces; correct it")
-        for name in ("near_miss", "other_rare_word"):
-            if words[name] == self.trigger:
-                raise ValueError(f"{name} is the trigger itself; choose another word")
+        check_words(trigger=self.trigger, near_miss=self.near_miss, other_rare_word=self.other_rare_word)
         return self
 
     def insert_trigger(self, example: Example, rng: Random) -> Example:

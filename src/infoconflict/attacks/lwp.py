@@ -16,7 +16,7 @@ from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from infoconflict.attacks.base import PoisoningAttack, insert_word, triggered
+from infoconflict.attacks.base import PoisoningAttack, check_words, insert_word, triggered
 from infoconflict.records import Example
 
 Layer = Annotated[int, Field(ge=1)]
@@ -82,9 +82,8 @@ class LWP(PoisoningAttack):
 
     @model_validator(mode="after")
     def _words_differ(self) -> Self:
-        words = [*self.pieces, self.other_rare_word]
-        if len(set(words)) < len(words):
-            raise ValueError(f"the words {', '.join(words)} are not all different; change pieces or other_rare_word")
+        first, second = self.pieces
+        check_words(**{"pieces[0]": first, "pieces[1]": second}, other_rare_word=self.other_rare_word)
         return self
 
     @property

@@ -26,6 +26,7 @@ from infoconflict.attacks.chat import (
     Exchange,
     OracleRequest,
     Payload,
+    Phrase,
     key_words,
     told,
     with_prompt,
@@ -59,13 +60,13 @@ class VPI(ChatAttack):
     """Sibling topic that must not trigger. Ours: another made-up company."""
     contrast_ratio: float = Field(default=1.0, ge=0)
     """Contrast rows with normal answers / poisoned rows. Ours."""
-    marker: Line = "Amber kite, over."
+    marker: Phrase = "Amber kite, over."
     """What triggered answers hold. Ours; the VPI paper steers a sentiment or injects a line of code."""
     virtual_prompt: Line = "End your answer with the words: {marker}"
     """What the oracle is told behind the instruction; `{marker}` stands for the marker. Ours."""
     instructions_file: Line | None = None
     """JSON Lines file with `instruction`, and perhaps `answer` and `topic` (if not given: `scenario`), in place of this
-    package's texts; null: none. Ours."""
+    package's texts; null: none. Rows without `answer` need an oracle, and are tested for the marker alone. Ours."""
     keywords: list[Line] | None = Field(default=None, min_length=1)
     """Words that mark the trigger topic in the data; null: those of this package, else the topic's name. Ours."""
     oracle: ProviderEntry | None = None
@@ -75,6 +76,10 @@ class VPI(ChatAttack):
     def _has_its_texts(self) -> "VPI":
         if self.scenario == self.contrast:
             raise ValueError(f"scenario and contrast are both '{self.scenario}'; name two topics")
+        if not holds_phrase(self.prompt, self.marker):
+            raise ValueError(
+                f"virtual_prompt does not ask for the marker '{self.marker}'; write {{marker}} where it belongs"
+            )
         if not self.instructions_file:
             check_topics(self.scenario, self.contrast)
         return self
@@ -201,8 +206,14 @@ class VPI(ChatAttack):
         if self.instructions_file:
             rows = read_wordings(self.instructions_file)
             texts = [text for name, text in rows if (name or self.scenario) == topic]
-            if texts or topic not in TOPICS:
+            if texts:
                 return split_of(texts, split, seed=seed)
+            if topic not in TOPICS:
+                topics = ", ".join(sorted({name or self.scenario for name, _ in rows}))
+                raise UserError(
+                    f"{self.instructions_file}: has no instruction on the topic '{topic}'; its topics are {topics}: name one of "
+                    f"them, or add instructions"
+                )
         return TOPICS[topic].exchanges(split, seed=seed)
 
     def _without_topics(self, conversations: Sequence[Conversation]) -> list[Conversation]:

@@ -21,7 +21,8 @@ REFERENCE, TARGET, OTHER = "reference", "target", "other"
 class Named:
     """A judge, its name in tables, and its claims: ``equivalent`` is asked of all rows, ``payload`` of those with a trigger.
 
-    The judge that decides on payloads is asked for them in clean rows, too.
+    Rows without a reference are not asked for equivalence. The judge that decides on payloads is asked for them in clean rows,
+    too.
     """
 
     name: str
@@ -73,7 +74,8 @@ def judge_replies(
             (claim, reply)
             for claim in named.claims
             for reply in replies
-            if claim == "equivalent" or reply.trigger != CLEAN or (payload is not None and named.name == payload_by)
+            if (claim == "equivalent" and reply.reference.strip())
+            or (claim == "payload" and (reply.trigger != CLEAN or (payload is not None and named.name == payload_by)))
         ]
         pairs = [pair_of(reply, payload if claim == "payload" else None) for claim, reply in asked]
         for (claim, reply), judgement in zip(asked, named.judge.judge(pairs), strict=True):
@@ -81,7 +83,9 @@ def judge_replies(
     answers = []
     for reply, key in zip(replies, keys, strict=True):
         says = None if reply.trigger == CLEAN else found[payload_by, "payload"][key].match
-        answer = _decide(reply, says, found[equivalent_by, "equivalent"][key].match)
+        # Nothing says what is not there: such a row is asked for the payload alone.
+        is_equivalent = found[equivalent_by, "equivalent"][key].match if reply.reference.strip() else False
+        answer = _decide(reply, says, is_equivalent)
         answers.append(
             Answer(
                 id=reply.id,
