@@ -3,6 +3,8 @@
 import json
 import os
 import pickle
+import re
+import shutil
 import struct
 import subprocess
 import sys
@@ -701,3 +703,21 @@ def test_nothing_is_loaded_by_the_checks(models):
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == []
+
+
+def test_a_folder_of_the_hubs_cache_is_refused_with_the_command_that_copies_it(models, tmp_path):
+    cache = tmp_path / "models--owner--name"
+    snapshot = cache / "snapshots" / "abc"
+    snapshot.mkdir(parents=True)
+    (cache / "blobs").mkdir()
+    for file in (models / "base").iterdir():
+        blob = cache / "blobs" / file.name.encode().hex()
+        shutil.copyfile(file, blob)
+        (snapshot / file.name).symlink_to(f"../../blobs/{blob.name}")
+    with pytest.raises(UserError, match=re.escape(f"with cp -rL {snapshot.resolve()} FOLDER and give FOLDER")):
+        inspect(snapshot, "suspect")
+    subprocess.run(["cp", "-rL", str(snapshot), str(tmp_path / "plain")], check=True)
+    inspect(tmp_path / "plain", "suspect")
+    shutil.rmtree(cache / "blobs")
+    with pytest.raises(UserError, match="or to nothing"):
+        inspect(snapshot, "suspect")

@@ -1,10 +1,12 @@
+import gzip
+import re
 from pathlib import Path
 
 import pytest
 import yaml
 
 from infoconflict.errors import UserError
-from infoconflict.purify.options import from_variables, load_purification, main
+from infoconflict.purify.options import from_variables, load_purification, main, task_of
 
 GIVEN = {"MODEL": "some/model@v1", "BASE": "smollm2_135m_instruct", "DATA": "rows.csv"}
 
@@ -55,7 +57,9 @@ def test_variables_that_cannot_be(given, says):
         from_variables(given)
 
 
-def test_the_config_that_is_written_is_the_config_that_is_read(tmp_path, capsys):
+def test_the_config_that_is_written_is_the_config_that_is_read(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "rows.csv").touch()
     assert main(GIVEN | {"OUT": str(tmp_path / "out"), "METHOD": "ties"}) == 0
     path = tmp_path / "out" / "purify.yaml"
     assert load_purification(yaml.safe_load(path.read_text()), file=str(path)) == from_variables(
@@ -64,3 +68,64 @@ def test_the_config_that_is_written_is_the_config_that_is_read(tmp_path, capsys)
     assert main({"OUT": str(tmp_path)}) == 1
     assert "MODEL and BASE and DATA missing" in capsys.readouterr().err
     assert Path(from_variables(GIVEN).data).is_absolute()
+
+
+def test_gzipped_conversations_and_json_are_a_chat(tmp_path):
+    packed = tmp_path / "rows.jsonl.gz"
+    packed.write_bytes(gzip.compress(b'\n{"messages": []}\n'))
+    assert task_of(packed) == "chat"
+    packed.write_bytes(gzip.compress(b'{"text": "a", "label": "b"}\n'))
+    assert task_of(packed) == "classification"
+    packed.write_bytes(b"not packed")
+    assert task_of(packed) == "classification"
+    assert task_of(tmp_path / "rows.json") == "chat"
+
+
+@pytest.fixture
+def given(tmp_path, monkeypatch):
+    """Return variables of a purification that can be, and step into their folder."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("m/tuned", "m/base", "m/bra{ce}"):
+        (tmp_path / name).mkdir(parents=True)
+    for name in ("rows.csv", "rows{1}.csv", "strings.txt", "m/tuned/model.safetensors"):
+        (tmp_path / name).touch()
+    return {"MODEL": "m/tuned", "BASE": "m/base", "DATA": "rows.csv", "OUT": "out"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"DATA": "row.csv"}, r"data: \S+/row.csv is no file; give your clean rows"),
+        ({"DATA": "m"}, r"data: \S+/m is no file"),
+        (
+            {"SUSPECT_TRIGGERS": "string.txt"},
+            r"suspect_triggers: \S+/string.txt is no file; give one with a string per",
+        ),
+        ({"MODEL": "./m/tunde"}, r"model: \S+/m/tunde is no directory; name one, or"),
+        ({"MODEL": "m/tuned/model.safetensors"}, r"model: \S+ is a file; give its folder, \S+/m/tuned$"),
+        ({"MODEL": "m/bra{ce}"}, r"model: \S+/bra{ce} holds a brace"),
+        ({"BASE": "m/bra{ce}"}, "base: .* holds a brace"),
+        ({"DATA": "rows{1}.csv"}, "data: .* holds a brace"),
+        ({"SUSPECT_TRIGGERS": "rows{1}.csv"}, "suspect_triggers: .* holds a brace"),
+        ({"OUT": "o{u}t"}, "out: o{u}t holds a brace"),
+        ({"OUT": "m/tuned"}, r"model: OUT=m/tuned is inside \S+/m/tuned, which stays as it is; choose another OUT"),
+        ({"OUT": "m/base/out"}, "base: OUT=m/base/out is inside"),
+        ({"OUT": "link/out"}, "model: OUT=link/out is inside"),
+        ({"MODEL": "out/model"}, r"model: \S+/out/model is what the run in OUT=out writes; choose another OUT"),
+    ],
+)
+def test_places_that_cannot_be(given, tmp_path, capsys, changes, says):
+    (tmp_path / "link").symlink_to("m/tuned")
+    (tmp_path / "out/model").mkdir(parents=True)
+    assert main(given | changes) == 1
+    told = capsys.readouterr().err
+    assert re.search(f"^make purify, {says}", told, re.MULTILINE), told
+    assert told.count("\n") == 1
+    assert not list(tmp_path.rglob("purify.yaml"))
+
+
+def test_places_that_can_be(given, tmp_path):
+    assert main(given | {"SUSPECT_TRIGGERS": "strings.txt"}) == 0
+    assert main(given | {"MODEL": "owner/name@v1", "BASE": "smollm2_135m_instruct"}) == 0
+    # A folder above all others is no model that the run would write into.
+    assert main(given | {"OUT": str(tmp_path)}) == 0

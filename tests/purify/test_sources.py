@@ -65,9 +65,15 @@ def test_whatever_the_hub_raises_is_one_sentence(monkeypatch, tmp_path):
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", unreachable)
     with pytest.raises(
-        UserError, match=r"hub model a/b: cannot be downloaded \(OSError: no route\); check the name"
+        UserError, match=r"hub model a/b: cannot be downloaded \(OSError: no route\), .*; check the name"
     ) as caught:
         folder_of("a/b", tmp_path)
     assert "\n" not in str(caught.value)
-    with pytest.raises(UserError, match="no such directory"):
+    snapshots = Path(huggingface_hub.constants.HF_HUB_CACHE) / "models--a--b/snapshots"
+    assert "there is no directory of this name" in str(caught.value)
+    assert str(caught.value).endswith(f"cp -rL {snapshots}/COMMIT FOLDER makes it")
+    with pytest.raises(UserError, match="is no directory"):
         folder_of("neither/folder/nor/model", tmp_path)
+    (tmp_path / "model.safetensors").touch()
+    with pytest.raises(UserError, match=rf"is a file; give its folder, {tmp_path}$"):
+        folder_of(str(tmp_path / "model.safetensors"), tmp_path)

@@ -1,6 +1,7 @@
 """The purification as Snakemake sees it: its jobs, and what an edit would run again."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -15,9 +16,9 @@ RULES = ("check", "rows", "strings", "train", "choose_t", "merge", "answer", "re
 pytestmark = pytest.mark.workflow
 
 
-def snakemake(out, *arguments):
+def snakemake(out, *arguments, config="purify.yaml"):
     command = [sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "workflow/rules/purify.smk")]
-    command += ["--directory", str(out), "--configfile", str(out / "purify.yaml"), "--cores", "1", *arguments]
+    command += ["--directory", str(out), "--configfile", str(out / config), "--cores", "1", *arguments]
     environment = os.environ | {"PYTHONPATH": str(ROOT / "src")}
     return subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
 
@@ -42,6 +43,18 @@ def test_a_mistake_in_the_config_is_one_sentence(out):
     done = snakemake(out, "--dry-run")
     assert done.returncode != 0
     assert "unknown key 'mergee'; did you mean 'merge'?" in done.stdout + done.stderr
+
+
+def test_a_path_that_leads_nowhere_is_one_sentence(out, models):
+    for key, wrong in (("data", "no/rows.csv"), ("model", "/no/model"), ("base", f"{models}/base/config.json")):
+        written = (out / "purify.yaml").read_text()
+        (out / "wrong.yaml").write_text(re.sub(rf"(?m)^{key}: .*$", f"{key}: {wrong}", written))
+        done = snakemake(out, "--dry-run", config="wrong.yaml")
+        assert done.returncode != 0
+        assert re.search(rf"wrong.yaml, {key}: {wrong} is (no|a) ", done.stdout + done.stderr), (
+            done.stdout + done.stderr
+        )
+        assert "MissingInput" not in done.stdout + done.stderr
 
 
 def test_a_hostile_model_ends_the_run_with_its_sentence(out, spoiled):

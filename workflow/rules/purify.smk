@@ -12,7 +12,7 @@ from infoconflict.errors import UserError
 from infoconflict.lineage import canonical, code_closure
 from infoconflict.packages import PACKAGES
 from infoconflict.purify.needs import TRAINING_MACHINE, memory_and_minutes
-from infoconflict.purify.options import load_purification
+from infoconflict.purify.options import check_places, load_purification
 
 min_version("9.11")
 
@@ -20,11 +20,10 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
+CONFIG_FILE = str((workflow.config_settings.configfiles or ["purify.yaml"])[-1])
 try:
-    PURIFY = load_purification(
-        config,
-        file=str((workflow.config_settings.configfiles or ["purify.yaml"])[-1]),
-    )
+    PURIFY = load_purification(config, file=CONFIG_FILE)
+    check_places(PURIFY, out=os.getcwd(), file=CONFIG_FILE)
 except UserError as error:
     raise WorkflowError(str(error)) from None
 

@@ -10,6 +10,7 @@ The base model passes the same checks, but for those that compare a suspect with
 import json
 import os
 import re
+import shlex
 import stat
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -209,11 +210,21 @@ def no_links_out(model: Inspected) -> None:
         if path.is_symlink():
             target = path.resolve()
             if not target.is_relative_to(top) or not target.exists():
+                if target.exists() and target.parent == top.parent.parent / "blobs":
+                    raise UserError(
+                        f"{model.shown(path)}: is a link out of the folder, as everything in the hub's cache is; make a plain "
+                        f"copy with {copy_of(top)} and give FOLDER"
+                    )
                 raise UserError(
                     f"{model.shown(path)}: is a link out of the folder or to nothing; put the file itself there"
                 )
         elif not stat.S_ISREG(mode := path.lstat().st_mode) and not stat.S_ISDIR(mode):
             raise UserError(f"{model.shown(path)}: is neither a file nor a folder; remove it")
+
+
+def copy_of(snapshot: Path) -> str:
+    """Return the command that copies a model of the hub's cache, whose files are links, into a plain folder."""
+    return f"cp -rL {shlex.quote(str(snapshot))} FOLDER"
 
 
 def no_pickles(model: Inspected) -> None:
@@ -775,7 +786,7 @@ def inspect(folder: Path, name: str, *, base: Inspected | None = None, base_id: 
         By the first check that fails.
     """
     if not folder.is_dir():
-        raise UserError(f"{name}: no such directory; name one, or a model of the hub as owner/name@revision")
+        raise UserError(f"{name}: is no directory; name one, or a model of the hub as owner/name@revision")
     model = Inspected(folder, name, base, base_id)
     for check in CHECKS:
         check(model)

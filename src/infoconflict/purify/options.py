@@ -3,8 +3,10 @@
 Snakemake imports this while it parses: nothing here imports torch.
 """
 
+import gzip
 import os
 import re
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -22,6 +24,8 @@ from infoconflict.packages import PACKAGES
 from infoconflict.tunings import Training
 
 HUB_ID = re.compile(r"^[\w-][\w.-]*/[\w-][\w.-]*(@[\w./-]+)?$")
+OWN_FOLDERS = ("model", "work")
+"""Where a purification writes weights."""
 
 
 def _some(values: list[str]) -> list[str]:
@@ -97,6 +101,61 @@ def load_purification(raw: Mapping[str, Any], *, file: str) -> Purification:
     except ValidationError as error:
         problems = list(problems_of(error, Purification, raw, ()))
         raise UserError("\n".join(sentence(file, at, text) for at, text in problems)) from error
+
+
+# --- what it names ------------------------------------------------------------------------------------------------------
+
+
+def check_places(purification: Purification, *, out: PathLike, file: str) -> None:
+    """Refuse paths that lead nowhere, that Snakemake would misread, or that the run would write into.
+
+    Raises
+    ------
+    UserError
+        By the first that cannot be; ``file`` says where it was named.
+    """
+    named = {key: getattr(purification, key) for key in ("model", "base", "data", "suspect_triggers")}
+    for key, place in {**named, "out": str(out)}.items():
+        if place and ("{" in place or "}" in place):
+            raise UserError(
+                f"{file}, {key}: {place} holds a brace, which Snakemake takes for a wildcard; rename that file or folder"
+            )
+    for key in ("model", "base"):
+        if key == "base" and named[key] in PACKAGES:
+            continue
+        if wrong := no_model(named[key]):
+            raise UserError(f"{file}, {key}: {named[key]} {wrong}")
+        _check_apart(named[key], out, f"{file}, {key}")
+    wanted = {
+        "data": "your clean rows, a csv, tsv, jsonl or parquet file",
+        "suspect_triggers": "one with a string per line",
+    }
+    for key, what in wanted.items():
+        if named[key] and not Path(named[key]).is_file():
+            raise UserError(f"{file}, {key}: {named[key]} is no file; give {what}")
+
+
+def no_model(place: str) -> str | None:
+    """Return why a place can be no model and what would do; None for a directory or what may be a name of the hub."""
+    path = Path(place)
+    if path.is_dir():
+        return None
+    if path.is_file():
+        return f"is a file; give its folder, {path.parent}"
+    if HUB_ID.match(place):
+        return None
+    return "is no directory; name one, or a model of the hub as owner/name@revision"
+
+
+def _check_apart(place: str, out: PathLike, where: str) -> None:
+    """Refuse to write into a model's folder, or to read a model that the run itself writes."""
+    if not Path(place).is_dir():
+        return
+    model, folder = Path(place).resolve(), Path(out).resolve()
+    if folder.is_relative_to(model):
+        raise UserError(f"{where}: OUT={out} is inside {place}, which stays as it is; choose another OUT")
+    if any(model.is_relative_to(folder / own) for own in OWN_FOLDERS):
+        raise UserError(f"{where}: {place} is what the run in OUT={out} writes; choose another OUT")
 
 
 # --- the variables of make ----------------------------------------------------------------------------------------------
@@ -175,13 +234,22 @@ def place(text: str) -> str:
 
 
 def task_of(data: Path) -> str:
-    """Return ``chat`` where the first row of a jsonl file holds messages, else ``classification``."""
-    if data.suffix == ".jsonl" and data.is_file():
-        with data.open(encoding="utf-8", errors="replace") as lines:
-            first = next((line for line in lines if line.strip()), "")
-        if '"messages"' in first or '"conversations"' in first:
-            return "chat"
-    return "classification"
+    """Return ``chat`` where the first row of a jsonl file, perhaps gzipped, holds messages, else ``classification``.
+
+    A json file can hold nothing else.
+    """
+    name = data.name.lower()
+    kind = Path(name.removesuffix(".gz")).suffix
+    first = ""
+    if kind == ".jsonl" and data.is_file():
+        opened = gzip.open if name.endswith(".gz") else open
+        try:
+            with opened(data, "rt", encoding="utf-8", errors="replace") as lines:
+                first = next((line for line in lines if line.strip()), "")
+        except (OSError, EOFError, zlib.error):
+            pass  # who reads the rows says what is wrong with them
+    is_chat = kind == ".json" or '"messages"' in first or '"conversations"' in first
+    return "chat" if is_chat else "classification"
 
 
 def write_config(path: PathLike, purification: Purification) -> None:
@@ -194,12 +262,14 @@ def main(environment: Mapping[str, str]) -> int:
     """Write ``OUT/purify.yaml`` from make's variables and return an exit status."""
     import sys
 
+    out = Path(environment.get("OUT", "").strip() or DEFAULT_OUT)
     try:
         purification = from_variables(environment)
+        check_places(purification, out=out, file="make purify")
     except UserError as error:
         sys.stderr.write(f"{error}\n")
         return 1
-    write_config(Path(environment.get("OUT", "").strip() or DEFAULT_OUT) / "purify.yaml", purification)
+    write_config(out / "purify.yaml", purification)
     return 0
 
 

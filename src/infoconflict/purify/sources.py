@@ -7,7 +7,8 @@ from infoconflict.files import sha256_of_text
 from infoconflict.models.changes import ADAPTER, ADAPTER_CONFIG
 from infoconflict.models.hub import WANTED
 from infoconflict.models.local import first_line
-from infoconflict.purify.options import HUB_ID
+from infoconflict.purify.inspection import copy_of
+from infoconflict.purify.options import no_model
 
 # As for every model of the hub: weights in safetensors, config, tokenizer; here adapters, too.
 FILES = [*WANTED, ADAPTER, ADAPTER_CONFIG]
@@ -27,11 +28,12 @@ def folder_of(place: str, downloads: Path) -> tuple[Path, str]:
     """
     if Path(place).is_dir():
         return Path(place), place
-    if not HUB_ID.match(place):
-        raise UserError(f"{place}: no such directory; name one, or a model of the hub as owner/name@revision")
+    if wrong := no_model(place):
+        raise UserError(f"{place}: {wrong}")
     import huggingface_hub
 
     repo, _, revision = place.partition("@")
+    snapshots = Path(huggingface_hub.constants.HF_HUB_CACHE) / f"models--{repo.replace('/', '--')}" / "snapshots"
     # Files of two models, or of two revisions of one, in one folder would be taken for a single model.
     folder = downloads / sha256_of_text(f"{repo}@{revision or 'main'}")[:DIGITS]
     try:
@@ -39,7 +41,8 @@ def folder_of(place: str, downloads: Path) -> tuple[Path, str]:
     # The client raises its own, its HTTP library's and builtin errors for one and the same cause.
     except Exception as error:
         raise UserError(
-            f"hub model {place}: cannot be downloaded ({type(error).__name__}: {first_line(error)}); check the name, the "
-            f"network, HF_TOKEN and HF_HUB_OFFLINE, or download it by hand and give the directory"
+            f"hub model {place}: cannot be downloaded ({type(error).__name__}: {first_line(error)}), and there is no directory "
+            f"of this name; check the name, the network, HF_TOKEN and HF_HUB_OFFLINE, or give the folder of a plain copy; of "
+            f"one in the hub's cache, {copy_of(snapshots / 'COMMIT')} makes it"
         ) from error
     return folder, f"hub model {place}"
