@@ -406,7 +406,11 @@ HOSTILE_ADAPTERS = {
     "adapter without weights": (lambda f: (f / ADAPTER).unlink(), "lacks adapter_model.safetensors"),
     "adapter without a config": (lambda f: (f / "adapter_config.json").unlink(), "lacks adapter_config.json"),
     "no LoRA": (lambda f: edit(f / "adapter_config.json", peft_type="PREFIX"), "peft_type is 'PREFIX'"),
-    "modules saved whole": (lambda f: edit(f / "adapter_config.json", modules_to_save=["lm_head"]), "modules_to_save"),
+    "modules saved whole": (
+        adapter(modules_to_save=["lm_head"]),
+        "the suspect, adapter_config.json: uses modules_to_save, and only plain LoRA is followed; merge it into its base with PEFT",
+    ),
+    "biases": (adapter(bias="all"), "uses bias, and only plain LoRA is followed; merge it into its base"),
     "start that alters the base": (lambda f: edit(f / "adapter_config.json", init_lora_weights="pissa"), "pissa"),
     "pattern that runs without end": (
         lambda f: edit(f / "adapter_config.json", alpha_pattern={"(a+)+$": 1}),
@@ -483,7 +487,7 @@ HOSTILE_ADAPTERS = {
     ),
     "a tensor that is no LoRA": (
         lambda f: retensor(f / ADAPTER, lambda t: t.update({"extra": torch.ones(1)})),
-        "'extra' is no LoRA matrix",
+        "'extra' is no LoRA matrix of a linear layer; merge it into its base",
     ),
     "infinite adapter": (
         lambda f: retensor(f / ADAPTER, lambda t: t.update({key: t[key] / 0 for key in list(t)[:1]})),
@@ -508,7 +512,7 @@ def refused(folder, models, says):
         inspect(folder, "the suspect", base=base, base_id="some/base@v1")
     sentence = str(caught.value)
     assert says in sentence
-    assert sentence.startswith(("the suspect", "adapter_config.json")), sentence
+    assert sentence.startswith("the suspect"), sentence
     assert "\n" not in sentence, "one sentence, one line"
 
 
@@ -721,3 +725,19 @@ def test_a_folder_of_the_hubs_cache_is_refused_with_the_command_that_copies_it(m
     shutil.rmtree(cache / "blobs")
     with pytest.raises(UserError, match="or to nothing"):
         inspect(snapshot, "suspect")
+
+
+def test_an_added_token_is_refused_with_what_would_do(models, spoiled):
+    folder = spoiled("tuned")
+    words = json.loads((folder / "config.json").read_text())["vocab_size"]
+    edit(folder / "config.json", vocab_size=words + 1)
+    refused(
+        folder,
+        models,
+        f"cut their rows off (transformers' resize_token_embeddings({words})) and remove the tokenizer's",
+    )
+    edit(folder / "config.json", vocab_size=words)
+    content = json.loads((folder / "tokenizer.json").read_text())
+    content["added_tokens"].append({"id": words, "content": "[PAD]"})
+    (folder / "tokenizer.json").write_text(json.dumps(content))
+    refused(folder, models, "ask for the model's own tokenizer, or remove its files, as the base's is used")

@@ -26,6 +26,7 @@ from infoconflict.models.changes import (
     INDEX,
     LORA_KEY,
     PREFIX,
+    UNSUPPORTED,
     check_lora_config,
 )
 from infoconflict.models.parts import LLAMA_LIKE
@@ -69,6 +70,8 @@ MOST_LAYERS = 4096
 MOST_PATTERNS = 4096
 LARGEST_ALPHA = 1_000_000
 ALL_LINEAR = "all-linear"
+MERGE_IT = "merge it into its base with PEFT (merge_and_unload, save_pretrained) and give the folder of the whole model"
+OR_NONE = ", or remove its files, as the base's is used"
 
 Shape = tuple[int, ...]
 
@@ -461,7 +464,7 @@ def fitting_vocabulary(model: Inspected) -> None:
         if number >= model.rows:
             raise UserError(
                 f"{model.name}, {file}: the token {word[:30]!r} has id {number} and the model {model.rows} rows of "
-                f"embeddings; the vocabulary does not fit, ask for the model's own tokenizer"
+                f"embeddings; the vocabulary does not fit, ask for the model's own tokenizer{OR_NONE if model.base else ''}"
             )
     if model.base is None:
         return
@@ -586,7 +589,12 @@ def plain_adapter(model: Inspected) -> None:
         return
     config = model.json(ADAPTER_CONFIG)
     where = f"{model.name}, {ADAPTER_CONFIG}"
-    check_lora_config(Path(ADAPTER_CONFIG), config)
+    used = [key for key in UNSUPPORTED if config.get(key)]
+    if config.get("bias", "none") != "none":
+        used.append("bias")
+    if used and config.get("peft_type") == "LORA":
+        raise UserError(f"{where}: uses {', '.join(used)}, and only plain LoRA is followed; {MERGE_IT}")
+    check_lora_config(Path(where), config)
     for key in ("alpha_pattern", "rank_pattern"):
         patterns = config.get(key) or {}
         if not isinstance(patterns, dict) or not all(map(PLAIN_PATTERN.fullmatch, patterns)):
@@ -616,9 +624,7 @@ def fitting_adapter(model: Inspected) -> None:
     for key, entry in model.headers[ADAPTER].items():
         match = LORA_KEY.match(key)
         if not match:
-            raise UserError(
-                f"{model.name}, {ADAPTER}: '{key}' is no LoRA matrix of a linear layer; ask for a plain adapter"
-            )
+            raise UserError(f"{model.name}, {ADAPTER}: '{key}' is no LoRA matrix of a linear layer; {MERGE_IT}")
         pairs.setdefault(match["module"], {})[match["side"]] = entry.shape
     # As PEFT has it: a name, or its end.
     ranks = [(re.compile(rf"(.*\.)?({name})$"), rank) for name, rank in (config.get("rank_pattern") or {}).items()]
@@ -735,6 +741,12 @@ def same_family(model: Inspected) -> None:
             f"{model.name}: is a '{own['model_type']}' and the base a '{base['model_type']}'; give its own base"
         )
     for key, own_value, value in meanings_apart(own, base):
+        if key == "vocab_size":
+            raise UserError(
+                f"{model.name}, config.json: vocab_size is {shortened(own_value)} and the base's {shortened(value)}; if tokens "
+                f"were added, cut their rows off (transformers' resize_token_embeddings({shortened(value)})) and remove the "
+                f"tokenizer's files, or give a base with the same tokens"
+            )
         raise UserError(
             f"{model.name}, config.json: {key} is {shortened(own_value)} and the base's {shortened(value)}; give the base that it "
             f"was tuned from"
