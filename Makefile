@@ -48,7 +48,7 @@ diff: $(INSTALLED) ## which cells changed since an earlier run, and why: make di
 # Values reach Python through the environment, so that they may hold spaces and quotes. Killed at any time, it goes on.
 .PHONY: purify
 purify: export OUT ?= results/purified
-purify: $(INSTALLED) ## a stranger's model, checked and merged: MODEL=... BASE=... DATA=... [SUSPECT_TRIGGERS=...]
+purify: $(INSTALLED) ## a stranger's model, checked and merged: MODEL=... BASE=... DATA=... [LABEL_NAMES=... SUSPECT_TRIGGERS=...]
 	@$(BIN)/python -m infoconflict.purify.options
 	@out="$$(cd "$$OUT" && pwd)"
 	@$(BIN)/snakemake --snakefile workflow/rules/purify.smk --directory "$$out" --configfile "$$out/purify.yaml" \

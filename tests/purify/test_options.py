@@ -22,6 +22,12 @@ def test_variables_of_make(tmp_path, monkeypatch):
     assert found.data == str(tmp_path / "rows.csv")
     assert (found.merge.method, found.merge.t) == ("slerp", 0.7)
     assert (found.labels, found.instruction) == (["good", "bad"], "Is it 'good'?")
+    named = from_variables(GIVEN | {"LABEL_NAMES": "bad, good", "TEXT_COLUMN": "sentence", "LABEL_COLUMN": "the label"})
+    assert (named.text_column, named.label_column) == ("sentence", "the label")
+    assert (named.label_names, named.labels, named.named_labels) == (["bad", "good"], None, ["bad", "good"])
+    named = from_variables(GIVEN | {"LABEL_NAMES": "-1=bad, 1=good,2 = good", "LABELS": "good,bad"})
+    assert (named.label_names, named.named_labels) == ({"-1": "bad", "1": "good", "2": "good"}, ["good", "bad"])
+    assert from_variables(GIVEN).named_labels is None
     assert from_variables(GIVEN).model == "some/model@v1"
     assert from_variables(GIVEN).merge.t == "auto"
     assert from_variables(GIVEN).merge.depth_profile is None
@@ -47,6 +53,12 @@ def test_rows_with_messages_are_a_chat(tmp_path):
         (GIVEN | {"METHOD": "ties", "PROFILE": "0,1"}, "depth_profile"),
         (GIVEN | {"LABELS": "one"}, "labels"),
         (GIVEN | {"LABELS": "a,A"}, "names a label twice"),
+        (GIVEN | {"LABEL_NAMES": "one"}, "label_names gives fewer than two labels; name each"),
+        (GIVEN | {"LABEL_NAMES": "0=one,1=one"}, "label_names gives fewer than two labels"),
+        (GIVEN | {"LABEL_NAMES": "one,One"}, "names a label twice"),
+        (GIVEN | {"LABELS": "a,b", "LABEL_NAMES": "a,c"}, "label_names has 'c', which is none of the labels"),
+        (GIVEN | {"LABELS": "a,b,c", "LABEL_NAMES": "a,b"}, "label_names never gives the label 'c'"),
+        (GIVEN | {"TASK": "chat", "LABEL_NAMES": "a,b"}, "belong to a classification"),
         (GIVEN | {"SEED": "x"}, "SEED=x is not a number"),
         (GIVEN | {"TASK": "chat", "LABELS": "a,b"}, "belong to a classification"),
         (GIVEN | {"TASK": "talk"}, "task"),

@@ -18,7 +18,7 @@ from infoconflict.files import read_json, read_jsonl, sha256_of
 from infoconflict.models.loading import load_base, load_tokenizer
 from infoconflict.purify import purify, report
 from infoconflict.purify.measures import ROLES
-from infoconflict.purify.options import load_purification
+from infoconflict.purify.options import from_variables, load_purification
 from infoconflict.purify.purify import general_instruction, labels_in
 from infoconflict.records import Conversation
 from tests.purify.conftest import job_of
@@ -39,6 +39,22 @@ def purification(models, **changes):
     return spec_of(load_purification(raw | changes, file="test"))
 
 
+def spec_of_rows(settings: dict) -> dict:
+    """Return what the rule that splits the rows is told."""
+    names = (
+        "data",
+        "task",
+        "instruction",
+        "labels",
+        "text_column",
+        "label_column",
+        "label_names",
+        "test_share",
+        "holdout",
+    )
+    return {name: settings[name] for name in (*names, "seed")}
+
+
 def run(folder: Path, settings: dict, strings: str | None = None) -> dict:
     """Run all steps in ``folder``, the working directory."""
     folder = folder.resolve()
@@ -50,12 +66,11 @@ def run(folder: Path, settings: dict, strings: str | None = None) -> dict:
     rows = {name: folder / "work/rows" / f"{name}.jsonl" for name in ("train", "holdout", "test")}
     labels, strings_file = folder / "work/rows/labels.json", folder / "work/rows/strings.json"
     cards = folder / "cards"
-    names = ("data", "task", "instruction", "labels", "text_column", "label_column", "test_share", "holdout", "seed")
     purify.prepare_rows(
         job_of(
             "purify_rows",
             folder,
-            spec=spec(*names),
+            spec=spec_of_rows(settings),
             data=settings["data"],
             out_train=rows["train"],
             out_holdout=rows["holdout"],
@@ -291,6 +306,44 @@ def test_labels_of_a_file(tmp_path):
     with pytest.raises(UserError, match="holds 1 different labels"):
         labels_in(file, "text", "label")
     assert general_instruction(["a", "b", "c"]) == "Which of these fits the text: a, b or c?"
+
+
+def rows_of(folder: Path, **given) -> dict:
+    """Split the rows of ``folder/rows.csv`` by variables of make; return what the models are told of the labels."""
+    asked = from_variables({"MODEL": "a/b", "BASE": "a/b", "DATA": str(folder / "rows.csv")} | given)
+    places = {f"out_{name}": folder / f"{name}.jsonl" for name in ("train", "holdout", "test")}
+    places |= {"out_labels": folder / "labels.json", "out_card": folder / "cards/rows.json"}
+    spec = spec_of_rows(spec_of(asked)) | {"labels": asked.named_labels}
+    purify.prepare_rows(job_of("purify_rows", folder, spec=spec, data=asked.data, **places))
+    return read_json(folder / "labels.json")
+
+
+def test_labels_that_are_numbers_may_have_names(folder, capsys):
+    rows = [f"{'good' if n % 2 else 'bad'} film {n},{n % 2}" for n in range(20)]
+    (folder / "rows.csv").write_text("\n".join(["text,label", *rows]))
+    named = {"labels": ["negative", "positive"], "instruction": "Which of these fits the text: negative or positive?"}
+    assert rows_of(folder, LABEL_NAMES="negative,positive") == named
+    assert {row["label"] for row in read_jsonl(folder / "train.jsonl")} == {"negative", "positive"}
+    assert all(("good" in row["text"]) == (row["label"] == "positive") for row in read_jsonl(folder / "test.jsonl"))
+    assert rows_of(folder, LABEL_NAMES="1=positive,0=negative")["labels"] == ["positive", "negative"]
+    assert rows_of(folder, LABELS="0,1")["labels"] == ["0", "1"]
+    assert not capsys.readouterr().err
+    assert rows_of(folder)["labels"] == ["0", "1"]
+    told = capsys.readouterr().err
+    assert re.fullmatch(r"purify_rows: all labels in \S+/rows.csv are numbers, .* with LABEL_NAMES, .*\n", told), told
+    with pytest.raises(UserError, match=r"unknown label '[01]'; known: negative, positive; name .* with LABEL_NAMES"):
+        rows_of(folder, LABELS="negative,positive")
+
+
+def test_columns_may_have_other_names(folder):
+    rows = [f"film {n},{'good' if n % 2 else 'bad'}" for n in range(20)]
+    (folder / "rows.csv").write_text("\n".join(["sentence,sentiment", *rows]))
+    for labels in ({}, {"LABELS": "good,bad"}):
+        with pytest.raises(
+            UserError, match=r"found: sentence, sentiment; name yours with TEXT_COLUMN and LABEL_COLUMN$"
+        ):
+            rows_of(folder, **labels)
+    assert rows_of(folder, TEXT_COLUMN="sentence", LABEL_COLUMN="sentiment")["labels"] == ["bad", "good"]
 
 
 def test_replies_hold_conversations_that_were_cut_whole(models, folder, monkeypatch):

@@ -125,8 +125,9 @@ rule purify_rows:
     threads: 1
     params:
         spec=spec(
-            *("data", "task", "instruction", "labels", "text_column", "label_column"),
+            *("data", "task", "instruction", "text_column", "label_column", "label_names"),
             *("test_share", "holdout", "seed"),
+            labels=PURIFY.named_labels,
         ),
     script:
         "../scripts/purify_rows.py"

@@ -65,21 +65,35 @@ def _text_keys(value: Any) -> Any:
     return {str(key).lower() if isinstance(key, bool) else str(key): name for key, name in value.items()}
 
 
+LabelNames = list[Line] | Annotated[dict[str, Line], BeforeValidator(_text_keys)]
+"""Names of raw labels: of 0, 1, ..., or of each."""
+
+
+def names_in(label_names: list[str] | dict[str, str]) -> list[str]:
+    """Return the names that raw labels are given, in their order."""
+    return label_names if isinstance(label_names, list) else list(label_names.values())
+
+
+def check_names_are_labels(label_names: list[str] | dict[str, str], labels: list[str]) -> None:
+    """Raise unless raw labels are given the names of the labels, and all of them."""
+    names = names_in(label_names)
+    if strange := [name for name in names if name not in labels]:
+        hint = did_you_mean(strange[0], labels) or f"; labels: {', '.join(labels)}"
+        raise ValueError(f"label_names has '{strange[0]}', which is none of the labels{hint}")
+    if absent := [label for label in labels if label not in names]:
+        raise ValueError(f"label_names never gives the label '{absent[0]}'; add it there or remove the label")
+
+
 class NamedLabels(Dataset):
     """What data sets have in common whose labels may be numbers."""
 
-    label_names: list[Line] | Annotated[dict[str, Line], BeforeValidator(_text_keys)] | None = None
+    label_names: LabelNames | None = None
     """Label for each raw label: a list (for raw labels 0, 1, ...) or a mapping; null: the source's own names."""
 
     @model_validator(mode="after")
     def _names_are_labels(self) -> "NamedLabels":
         if self.label_names is not None:
-            names = self.label_names if isinstance(self.label_names, list) else list(self.label_names.values())
-            if strange := [name for name in names if name not in self.labels]:
-                hint = did_you_mean(strange[0], self.labels) or f"; labels: {', '.join(self.labels)}"
-                raise ValueError(f"label_names has '{strange[0]}', which is none of the labels{hint}")
-            if absent := [label for label in self.labels if label not in names]:
-                raise ValueError(f"label_names never gives the label '{absent[0]}'; add it there or remove the label")
+            check_names_are_labels(self.label_names, self.labels)
         return self
 
 

@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import AfterValidator, Field, TypeAdapter, ValidationError, model_validator
 
+from infoconflict.config.datasets import LabelNames, check_names_are_labels, names_in
 from infoconflict.config.merges import ChooseT, MergeEntry
 from infoconflict.config.values import InnerShare, Seed
 from infoconflict.config_errors import problems_of, sentence, shown
@@ -49,7 +50,9 @@ class Purification(Entry):
     """What the model is asked about each text, first line of the prompt; null: a general question with the labels in it.
     Ours; give the words that the suspect was tuned with."""
     labels: Annotated[list[Line], Field(min_length=2), AfterValidator(_some)] | None = None
-    """The answers to choose from, as the model writes them; null: those in the data. Ours."""
+    """The answers to choose from, as the model writes them; null: those in the data, or in `label_names`. Ours."""
+    label_names: LabelNames | None = None
+    """Label for each raw label: a list (for raw labels 0, 1, ...) or a mapping; null: the data's own names."""
     text_column: Line = "text"
     """Column with the text."""
     label_column: Line = "label"
@@ -77,9 +80,23 @@ class Purification(Entry):
 
     @model_validator(mode="after")
     def _chat_has_no_labels(self) -> "Purification":
-        if self.task == "chat" and (self.labels or self.instruction):
+        if self.task == "chat" and (self.labels or self.label_names or self.instruction):
             raise ValueError("labels and instruction belong to a classification; remove them, or set its task")
         return self
+
+    @model_validator(mode="after")
+    def _names_are_labels(self) -> "Purification":
+        if self.label_names is not None:
+            names = list(dict.fromkeys(names_in(self.label_names)))
+            if len(_some(names)) < 2:
+                raise ValueError("label_names gives fewer than two labels; name each, as in [negative, positive]")
+            check_names_are_labels(self.label_names, self.labels or names)
+        return self
+
+    @property
+    def named_labels(self) -> list[str] | None:
+        """The labels that were named, directly or as names of raw ones; None: those in the data."""
+        return self.labels or (list(dict.fromkeys(names_in(self.label_names))) if self.label_names else None)
 
 
 def _merge(raw: Mapping[str, Any]) -> Any:
@@ -167,6 +184,9 @@ VARIABLES = (
     "TASK",
     "INSTRUCTION",
     "LABELS",
+    "LABEL_NAMES",
+    "TEXT_COLUMN",
+    "LABEL_COLUMN",
     "METHOD",
     "T",
     "PROFILE",
@@ -200,6 +220,9 @@ def from_variables(given: Mapping[str, str]) -> Purification:
         raw["instruction"] = values["INSTRUCTION"]
     if "LABELS" in values:
         raw["labels"] = [label.strip() for label in values["LABELS"].split(",")]
+    if "LABEL_NAMES" in values:
+        raw["label_names"] = names_of(values["LABEL_NAMES"])
+    raw |= {name.lower(): values[name] for name in ("TEXT_COLUMN", "LABEL_COLUMN") if name in values}
     if "SUSPECT_TRIGGERS" in values:
         raw["suspect_triggers"] = absolute(values["SUSPECT_TRIGGERS"])
     if "SEED" in values:
@@ -211,6 +234,15 @@ def from_variables(given: Mapping[str, str]) -> Purification:
             number("PROFILE", part.strip(), float) for part in values["PROFILE"].split(",")
         ]
     return load_purification(raw, file="make purify")
+
+
+def names_of(text: str) -> list[str] | dict[str, str]:
+    """Return what raw labels are called: ``negative,positive`` for 0 and 1, or ``0=negative,1=positive``."""
+    parts = [part.strip() for part in text.split(",")]
+    if not all("=" in part for part in parts):
+        return parts
+    pairs = [part.partition("=") for part in parts]
+    return {raw.strip(): name.strip() for raw, _, name in pairs}
 
 
 def number(name: str, text: str, kind: type[int] | type[float]) -> int | float:

@@ -1,6 +1,7 @@
 """The steps of a purification, each as the workflow runs it; a run that was killed goes on with the step it was in."""
 
 import os
+import re
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -33,6 +34,13 @@ MAX_NODES = 1024
 MAX_NODES_CHAT = 8192
 MOST_LABELS = 50
 MOST_DECIMALS = 6
+NUMBER = re.compile(r"[-+]?\d+(\.\d+)?")
+NAMES = "if raw labels stand for others, say so with LABEL_NAMES, as in LABEL_NAMES=negative,positive for 0 and 1"
+REMEDIES = {
+    ": no column '": "name yours with TEXT_COLUMN and LABEL_COLUMN",
+    ": unknown label '": f"name all answers with LABELS; {NAMES}",
+}
+"""What would do about rows that cannot be read, in this workflow's words."""
 
 
 # --- models -------------------------------------------------------------------------------------------------------------
@@ -104,20 +112,30 @@ def take_weights(model: Inspected, target: Path) -> None:
 def prepare_rows(job: Job) -> None:
     """Split the clean rows in three: to tune on, to choose t by, to measure on."""
     spec = dict(job.spec)
-    labels: list[str] = []
-    if spec["task"] == "classification":
-        labels = spec["labels"] or labels_in(spec["data"], spec["text_column"], spec["label_column"])
-        entry = {
-            "source": "local",
-            "columns": {"text": spec["text_column"], "label": spec["label_column"]},
-            "labels": labels,
-            "instruction": spec["instruction"] or general_instruction(labels),
-        }
-    else:
-        entry = {"source": "local", "task": "chat"}
-    entry |= {"train": spec["data"], "test_share": spec["test_share"]}
     folder = Path(job.output.test).parent
-    details = prepare_dataset(entry, seed=spec["seed"], out_dir=folder / "split")
+    labels: list[str] = []
+    try:
+        if spec["task"] == "classification":
+            labels = spec["labels"] or labels_in(spec["data"], spec["text_column"], spec["label_column"])
+            if not spec["labels"] and all(map(NUMBER.fullmatch, labels)):
+                job.tell(
+                    f"purify_rows: all labels in {spec['data']} are numbers, and as such the model is asked for them; {NAMES}"
+                )
+            entry = {
+                "source": "local",
+                "columns": {"text": spec["text_column"], "label": spec["label_column"]},
+                "labels": labels,
+                "label_names": spec["label_names"],
+                "instruction": spec["instruction"] or general_instruction(labels),
+            }
+        else:
+            entry = {"source": "local", "task": "chat"}
+        entry |= {"train": spec["data"], "test_share": spec["test_share"]}
+        details = prepare_dataset(entry, seed=spec["seed"], out_dir=folder / "split")
+    except UserError as error:
+        # By their words: an edit to what reads rows would have the whole grid made anew.
+        remedies = [remedy for what, remedy in REMEDIES.items() if what in str(error)]
+        raise UserError("; ".join([str(error), *remedies])) from error
     kept = read_rows(folder / "split" / "train.jsonl")
     train, holdout = _share(kept, holdout=spec["holdout"], seed=spec["seed"])
     test = read_rows(folder / "split" / "test.jsonl")
