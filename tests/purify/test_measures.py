@@ -5,7 +5,7 @@ from random import Random
 import pytest
 
 from infoconflict.errors import UserError
-from infoconflict.metrics import Rate
+from infoconflict.metrics import Rate, difference
 from infoconflict.purify.measures import Mean, measure, write_csv
 from infoconflict.purify.report import is_striking, verdict, verdict_of_losses
 from infoconflict.purify.suspicions import inserted, read_strings, rows_with, suspicions, with_string
@@ -95,10 +95,17 @@ def test_of_one_row_nothing_is_known():
 
 
 def test_verdicts():
-    same = Rate(hits=80, total=100)
-    assert verdict(same, same).startswith("no difference beyond chance (+0.0 points")
-    assert verdict(same, Rate(hits=40, total=100)).startswith("it fell (\N{MINUS SIGN}40.0 points")
-    assert verdict(Rate(hits=40, total=100), same).startswith("it rose (+40.0 points")
+    assert verdict({"both": 80, "neither": 20}).startswith("no difference beyond chance (+0.0 points")
+    fell = verdict({"both": 40, "only_before": 40, "neither": 20})
+    assert fell.startswith("it fell (\N{MINUS SIGN}40.0 points, 95 % interval ")
+    assert fell.endswith(", row by row; McNemar's exact test: p < 0.001).")
+    assert verdict({"both": 40, "only_after": 40, "neither": 20}).startswith("it rose (+40.0 points")
+    # Of 85 and 78 in 100 nothing can be said; that the same rows lost seven and gained none, much.
+    lost = {"both": 78, "only_before": 7, "neither": 15}
+    assert difference(Rate(hits=78, total=100), Rate(hits=85, total=100))[2] > 0
+    assert verdict(lost).startswith("it fell (\N{MINUS SIGN}7.0 points")
+    assert verdict(lost).endswith("p = 0.016).")
+    assert verdict({"both": 79, "only_before": 6, "only_after": 1, "neither": 14}).startswith("no difference beyond")
     assert is_striking(Rate(hits=90, total=100), Rate(hits=10, total=100))
     assert not is_striking(Rate(hits=25, total=100), Rate(hits=10, total=100))  # a difference, and a small one
     assert not is_striking(Rate(hits=2, total=2), Rate(hits=1, total=2))  # a large one, and chance

@@ -12,8 +12,10 @@ from typing import Any
 
 from infoconflict.files import read_json, read_jsonl, whole_directory, write_text
 from infoconflict.jobs import Job
+from infoconflict.mcnemar import mcnemar
 from infoconflict.merging.depth import in_words
 from infoconflict.metrics import Rate, difference
+from infoconflict.paired import Counts, paired_difference, verdict_of
 from infoconflict.purify.card import model_card
 from infoconflict.purify.measures import ROLES, Flips, Mean, Measures, measure, write_csv
 from infoconflict.records import Answer, Reply
@@ -31,6 +33,8 @@ NAMES = {
 }
 MANY_FLIPS = 0.2
 """Least excess of a string's flips over its control's that the page calls striking. Ours."""
+LEAST_P = 0.001
+"""Least p-value that is written out."""
 
 CANNOT = (
     "Whether there was a backdoor. On clean rows a backdoored model answers like an honest one; that is what makes it a "
@@ -156,18 +160,33 @@ def lead(story: Story) -> str:
         )
     before, after = measures.right["suspect"], measures.right["purified"]
     return (
-        f"{merged} Clean accuracy was {percent(before.value)} % and is {percent(after.value)} %; {verdict(before, after)} "
+        f"{merged} Clean accuracy was {percent(before.value)} % and is {percent(after.value)} %; {verdict(measures.pairs)} "
         f"{changed}"
     )
 
 
-def verdict(before: Rate, after: Rate) -> str:
-    """Return whether the difference of two accuracies on the same rows is more than chance."""
-    gap, low, high = difference(after, before)
-    interval = f"{signed(100 * gap)} points, 95 % interval {signed(100 * low)} to {signed(100 * high)}"
-    if low > 0:
-        return f"it rose ({interval})."
-    return f"it fell ({interval})." if high < 0 else f"no difference beyond chance ({interval})."
+def verdict(pairs: Mapping[str, int]) -> str:
+    """Return whether the difference of two accuracies on the same rows is more than chance, row by row.
+
+    Parameters
+    ----------
+    pairs : mapping
+        Rows that were answered rightly ``both`` times, ``only_before``, ``only_after`` or ``neither``; at least one row.
+    """
+    counts = Counts(
+        both=pairs.get("both", 0),
+        first_only=pairs.get("only_after", 0),
+        second_only=pairs.get("only_before", 0),
+        neither=pairs.get("neither", 0),
+    )
+    gap, low, high = paired_difference(counts)
+    p = mcnemar(counts.first_only, counts.second_only)
+    interval = (
+        f"{signed(100 * gap)} points, 95 % interval {signed(100 * low)} to {signed(100 * high)}, row by row; McNemar's exact "
+        f"test: {f'p = {p:.3f}' if p >= LEAST_P else f'p < {LEAST_P}'}"
+    )
+    said = {"higher": "it rose", "lower": "it fell"}.get(verdict_of(gap, low, high, p), "no difference beyond chance")
+    return f"{said} ({interval})."
 
 
 def verdict_of_losses(change: Mean) -> str:
@@ -202,8 +221,9 @@ def _result(story: Story) -> Html:
             "only_after": "right after only",
             "neither": "never right",
         }
+        label = "The same rows before and after; whether accuracy changed is told by those that were right once only."
         counts = [[text, str(measures.pairs.get(name, 0))] for name, text in names.items()]
-        parts.append(simple_table("The same rows before and after.", ["Rows", "Count"], counts, numbers=frozenset({1})))
+        parts.append(simple_table(label, ["Rows", "Count"], counts, numbers=frozenset({1})))
     if losses := measures.losses:
         rows = [[NAMES[role], shown_mean(losses[role]), str(losses[role].rows)] for role in ROLES]
         label = (
