@@ -34,6 +34,16 @@ def test_variables_of_make(tmp_path, monkeypatch):
     assert from_variables(GIVEN | {"PROFILE": "0, 1,1,0"}).merge.depth_profile == [0, 1, 1, 0]
 
 
+def test_t_is_chosen_by_the_paired_test_unless_another_rule_is_named():
+    assert from_variables(GIVEN).choose_t.rule == "paired_test"
+    raw = {"model": "a/b", "base": "a/b", "data": "rows.csv"}
+    assert load_purification(raw | {"choose_t": {"candidates": [0.5]}}, file="test").choose_t.rule == "paired_test"
+    named = load_purification(raw | {"choose_t": {"rule": "one_standard_error"}}, file="test")
+    assert named.choose_t.rule == "one_standard_error"
+    with pytest.raises(UserError, match="did you mean 'paired_test'"):
+        load_purification(raw | {"choose_t": {"rule": "paired_tes"}}, file="test")
+
+
 def test_rows_with_messages_are_a_chat(tmp_path):
     rows = tmp_path / "rows.jsonl"
     rows.write_text('{"messages": []}\n')

@@ -207,6 +207,7 @@ def test_an_adapter_is_purified(models, folder):
     chosen = run(folder, settings, str(strings))
     assert sha256_of(models) == before, "the user's folders stay as they are"
     assert [point["t"] for point in chosen["curve"]] == [0.5, 0.9]
+    assert chosen["rule"] == "paired_test"
     _, own = check_model(folder / "model", models / "base")
     # Linear at t: (1 - t) of the suspect's change and t of the conflict model's.
     from infoconflict.models.changes import changed_tensors
@@ -256,7 +257,7 @@ def test_a_chat_model_is_purified(models, folder):
     check_model(folder / "model", models / "base")
     page = (folder / "report.html").read_text()
     assert "nats a token before" in page
-    assert "no more than one standard error worse than the best" in page
+    assert "no more than 1.96 standard errors worse than the best" in page
     with (folder / "metrics.csv").open() as lines:
         table = {(row["measure"], row["model"]): row for row in csv.DictReader(lines)}
     losses = {role: float(table["answer_loss", role]["rate"]) for role in ROLES}
