@@ -45,6 +45,10 @@ ledger: $(INSTALLED) ## what the config is predicted to cost, and has cost: make
 diff: $(INSTALLED) ## which cells changed since an earlier run, and why: make diff RUN=folder
 	@$(BIN)/python -m infoconflict.diff "$(or $(RUN),$(error say which run, as in: make diff RUN=folder))"
 
+# The sentence that ended a step, after all that Snakemake says of it: the last line of a log of this run.
+LAST_WORD := last_word() { find "$$1/logs" -name '*.log' -newer "$$1/purify.yaml" -exec tail -qn 1 {} + 2> /dev/null | \
+  sed -n 's/^Error: //p' | tail -n 1 >&2 || true; }; last_word
+
 # Values reach Python through the environment, so that they may hold spaces and quotes. Killed at any time, it goes on.
 .PHONY: purify
 purify: export OUT ?= results/purified
@@ -52,7 +56,7 @@ purify: $(INSTALLED) ## a stranger's model, checked and merged: MODEL=... BASE=.
 	@$(BIN)/python -m infoconflict.purify.options
 	@out="$$(cd "$$OUT" && pwd)"
 	@$(BIN)/snakemake --snakefile workflow/rules/purify.smk --directory "$$out" --configfile "$$out/purify.yaml" \
-	  --cores $(CORES) --rerun-incomplete $(ARGS)
+	  --cores $(CORES) --rerun-incomplete $(ARGS) || { $(LAST_WORD) "$$out"; exit 1; }
 	@echo "The page is $$out/report.html, the purified model is in $$out/model"
 
 # Nothing but a clean end takes Snakemake's own lock away; kill -9, a lost terminal and a power cut leave it.

@@ -67,3 +67,40 @@ def test_a_hostile_model_ends_the_run_with_its_sentence(out, spoiled):
     assert "purify_check: " in done.stderr
     assert "optimizer.pt: a pickle" in done.stderr
     assert not (out / "work/suspect").exists()
+
+
+@pytest.fixture
+def make(tmp_path):
+    """Return a function that calls a target of the Makefile with the programs of this environment and the code of this checkout."""
+    (tmp_path / "bin").mkdir()
+    for name, words in (("python", ""), ("snakemake", "-m snakemake")):
+        program = tmp_path / "bin" / name
+        program.write_text(f'#!/bin/sh\nPYTHONPATH="{ROOT / "src"}" exec "{sys.executable}" {words} "$@"\n')
+        program.chmod(0o755)
+
+    def call(target, **variables):
+        # Nothing is installed: what marks the environment as whole counts as there and old.
+        command = ["make", "--old-file", ".venv/.installed", target, f"BIN={tmp_path / 'bin'}"]
+        command += [f"{name}={value}" for name, value in variables.items()]
+        return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+
+    return call
+
+
+def test_make_ends_with_the_sentence_of_the_step_that_failed(make, models, spoiled, tmp_path):
+    suspect = spoiled("adapter")
+    (suspect / "optimizer.pt").write_bytes(b"")
+    given = {
+        "MODEL": suspect,
+        "BASE": models / "base",
+        "DATA": ROOT / "tests/data/reviews.csv",
+        "OUT": tmp_path / "out",
+    }
+    done = make("purify", **given)
+    assert done.returncode != 0
+    *_, sentence, of_make = done.stderr.splitlines()
+    assert sentence.startswith(f"{suspect}, optimizer.pt: a pickle or its like")
+    assert of_make.startswith("make: ***")
+    done = make("purify", **given | {"DATA": tmp_path / "none.csv"})
+    *_, sentence, of_make = done.stderr.splitlines()
+    assert sentence.startswith(f"make purify, data: {tmp_path / 'none.csv'} is no file")
