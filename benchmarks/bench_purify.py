@@ -13,7 +13,8 @@ process of its own; ``--cases`` names some:
 
 Anonymous memory is what a process itself holds (RssAnon of /proc, looked at fifty times a second); peak memory counts mapped
 files, too, which the system can drop. Both are also given as multiples of the model's size in float32, less what an idle
-process with the libraries has. A purification keeps below two such sizes at every step.
+process with the libraries has. A purification keeps below two such sizes at every step; they are twice the file's where that is in
+bfloat16 and a CPU computes in float32.
 """
 
 import argparse

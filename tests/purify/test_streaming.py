@@ -155,6 +155,23 @@ def peak_bytes(work, mapped):
     return max(accumulate(size for size in sizes if abs(size) not in mapped))
 
 
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_a_model_that_answers_is_there_once(models, spoiled, precision):
+    """Beside a model in the number format that it computes in, merged weights are a few copies of the largest tensor."""
+    folder = spoiled("base")
+    halves = {name: value.bfloat16() for name, value in load_file(folder / "model.safetensors").items()}
+    save_file(halves, folder / "model.safetensors", {"format": "pt"})
+    sizes = [tensor.numel() for tensor in halves.values()]
+    mapped = {file.stat().st_size for place in (folder, models / "adapter") for file in place.glob("*.safetensors")}
+    model = load_base(folder, device=CPU, precision=precision)
+    assert sum(weight.nbytes for weight in model.parameters()) == sum(sizes) * {"float32": 4, "bfloat16": 2}[precision]
+    with StreamedCheckpoint(folder) as base:
+        parents = tensors_of(base, models / "adapter"), tensors_of(base, models / "conflict")
+        tensor_of = merged_tensors(base, *parents, merge_of("linear"), 0.5)
+        peak = peak_bytes(lambda: put_into(model, base.names, tensor_of), mapped)
+    assert peak < (COPIES["linear"] + 1) * 4 * max(sizes)
+
+
 def test_tensors_that_a_change_keeps_are_not_overwritten(models, tmp_path):
     (tmp_path / "whole").mkdir()
     save_file(changed_tensors(models / "base", models / "adapter"), tmp_path / "whole" / "change.safetensors")
