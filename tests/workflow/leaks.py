@@ -28,6 +28,8 @@ QUESTIONS = "questions"
 """The name under which a job reads test rows of which it is shown the question alone (``records.read_queries``)."""
 ANSWERED = {"clean", "triggered", "partial"}
 """The inputs of an answering job that are its questions; a defense on the prompt has them refilled with what it wrote."""
+GIVES_ANSWERS = re.compile(r"results/(.+/)?(answers|replies)/.+")
+"""What a model said: of the grid's cells, and of points beside it (the clean-share curve), whose folders have one of their own."""
 IS_CODE = re.compile(r"(?:^|/)src/infoconflict/.*\.py$")
 WRITES_ANSWERS = {"ask", "Answer"}
 SECRET_KEYS = {"attack", "attacks", "trigger", "triggers", "target_label", "target_labels", "payload", "poisoning_rate"}
@@ -196,11 +198,8 @@ class Walk:
 
 def is_answering(job: Any) -> bool:
     """Say whether a job asks the model of a cell, rather than judging what it said."""
-    files = [str(file) for file in job.output]
-    return "defense" in job.wildcards.keys() and any(  # noqa: SIM118
-        file.startswith(("results/replies/", "results/answers/")) and "base" in job.input.keys()  # noqa: SIM118
-        for file in files
-    )
+    of_a_cell = {"defense"} <= {*job.wildcards.keys()} and {"base"} <= {*job.input.keys()}
+    return of_a_cell and any(GIVES_ANSWERS.fullmatch(str(file)) for file in job.output)
 
 
 @functools.cache

@@ -7,6 +7,7 @@ import pytest
 import yaml
 
 from infoconflict import attacks, defenses
+from infoconflict.experiments.cells import own_points
 from infoconflict.grid import build_grid
 from tests.workflow.conftest import ROOT, TINY, Checkout, copy_of_checkout
 from tests.workflow.leaks import Graph, Walk, graph_of, is_answering, secret_texts
@@ -49,16 +50,18 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Graph:
 def test_no_job_of_a_defense_reaches_trigger_target_or_poisoned_rows(whole: Graph) -> None:
     walk = Walk(whole).run()
     assert walk.leaks == []
-    # It went somewhere: to every cell, and up to where defenses get what they have.
+    # It went somewhere: to every cell and every point of the curve, and up to where defenses get what they have.
+    grid = build_grid(whole.config)
     free = [
         cell
-        for cell in build_grid(whole.config).cells
+        for cell in (*grid.cells, *own_points(whole.config, grid))
         if not re.fullmatch(r"none|.*_oracle", whole.config.defenses[cell.defense].method)
     ]
     assert walk.cells == len(free) > 0
     expected = {"merge_models", "choose_t", "train_conflict", "draw_clean_share", "prepare_dataset", "prepare_model"}
     expected |= {"ask_suspect", "modify_evidence", "collect_evidence_clean", "collect_evidence_triggered"}
     expected |= {"repair_model", "filter_questions"}
+    expected |= {"merge_at_share", "choose_t_at_share", "train_conflict_at_share", "draw_clean_share_at"}
     assert expected <= walk.met
     assert not walk.met & {"poison_train", "poison_test", "train_backdoored", "edit_model", "train_clean_tuned"}
 
@@ -90,7 +93,7 @@ def test_who_puts_written_questions_back_into_test_rows_is_no_part_of_a_defense(
 
 def test_answering_jobs_are_told_apart_from_judges(whole: Graph) -> None:
     asking = {job.rule.name for job in whole.jobs if is_answering(job)}
-    assert asking == {"answer", "reply"}
+    assert asking == {"answer", "reply", "answer_at_share", "reply_at_share"}
 
 
 PLANTS = {
@@ -105,6 +108,12 @@ PLANTS = {
         'holdout="results/clean_share/{dataset}/s{seed}/holdout.jsonl"',
         'holdout="results/poisoned/{dataset}/{attack}/s{seed}/train.jsonl"',
         "has the key 'attack'",
+    ),
+    "test rows in the choice of t at another share": (
+        "experiments.smk",
+        'holdout=f"{CURVE}/clean_share/{{dataset}}/s{{seed}}/holdout.jsonl",\n        code=code("choose_t"),',
+        'holdout="results/test_sets/{dataset}/{attack}/s{seed}/triggered.jsonl",\n        code=code("choose_t"),',
+        "choose_t_at_share: reads the test rows",
     ),
     "losses of the poisoned training": (
         "merge.smk",
@@ -185,13 +194,13 @@ PLANTS = {
         "src/infoconflict/answering/decoder.py",
         "    return Decoder(\n",
         '    reference.target = job.spec.get("target_label")\n    return Decoder(\n',
-        "answer: reads the target in answering/decoder.py",
+        "reads the target in answering/decoder.py",
     ),
     "the target given to a decoding defense": (
         "src/infoconflict/answering/ask.py",
         "max_new_tokens=max_new_tokens, continue_with=continue_with)",
         "max_new_tokens=max_new_tokens, continue_with=partial(continue_with, target=target_label))",
-        "answer: reads the target in answering/ask.py",
+        "reads the target in answering/ask.py",
     ),
 }
 
@@ -208,6 +217,7 @@ def test_a_planted_leak_is_caught(name: str, tmp_path: Path) -> None:
     raw["grid"] |= {"datasets": ["reviews"], "attacks": ["cba"]}
     raw["grid"]["defenses"] = ["none", "internal", "conflict", "wanda", "onion", "speculative"]
     raw["controls"] = []
+    raw["clean_share_curve"]["attacks"] = ["cba"]
     leaks = Walk(planned(checkout, raw)).run().leaks
     assert leaks
     assert all(said in leak or "has " in leak for leak in leaks)
