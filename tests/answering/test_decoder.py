@@ -13,8 +13,9 @@ from infoconflict.answering.stage import answer_cell
 from infoconflict.files import read_json
 from infoconflict.jobs import Job
 from infoconflict.lineage import canonical
-from infoconflict.models.loading import load_base
+from infoconflict.models.loading import load_base, load_tokenizer
 from infoconflict.records import Answer, Conversation, Example, Reply
+from infoconflict.tokens import answer_tokens, prompt_tokens
 from tests.defenses.pairs import CPU
 
 LABELS = ["negative", "positive"]
@@ -106,7 +107,8 @@ def test_speculation_answers_as_the_undefended_model_does_by_generation(job_of) 
     answer_cell(job_of("defended", {"method": "speculative"}))
     plain, defended = Answer.read("plain/rows.jsonl"), Answer.read("defended/rows.jsonl")
     assert defended == plain
-    assert all(row.generated is not None and len(row.scores) == 2 for row in defended)
+    # What decides nothing is not computed.
+    assert all(row.generated is not None and row.scores == {} for row in defended)
     card = read_json("defended/card.json")
     assert card["details"]["decoding"]["rounds"] > 0
     assert card["details"]["decoding"]["seconds_per_token"] > 0
@@ -116,6 +118,27 @@ def test_speculation_answers_as_the_undefended_model_does_by_generation(job_of) 
     # By scores an answer has no text.
     answer_cell(job_of("scored", None))
     assert {row.generated for row in Answer.read("scored/rows.jsonl")} == {None}
+    assert all(len(row.scores) == 2 for row in Answer.read("scored/rows.jsonl"))
+
+
+def test_cards_count_the_tokens_of_every_model(job_of, tiny_dirs) -> None:
+    tokenizer = load_tokenizer(tiny_dirs["llama"])
+    questions = [row for name in ("clean", "triggered", "partial") for row in Example.read(f"{name}.jsonl")]
+    prompts = sum(len(prompt_tokens(tokenizer, row.instruction, row.text, "")) for row in questions)
+
+    def tokens_of(name: str, defense: dict | None = None, mode: str = "scores") -> int:
+        answer_cell(job_of(name, defense, mode=mode))
+        return read_json(f"{name}/card.json")["cost"]["tokens"]
+
+    # A label's last token is predicted, never read; so is a text's.
+    assert tokens_of("scored") == prompts + len(questions) * sum(
+        len(answer_tokens(tokenizer, label)) - 1 for label in LABELS
+    )
+    assert prompts < tokens_of("plain", mode="generate") <= prompts + 8 * len(questions)
+    # Blocks of all nine tokens: each model reads the prompt, and the draft but for its last token.
+    whole = tokens_of("cleangen", {"method": "cleangen", "alpha": 1e300, "k": 9})
+    assert whole == 2 * (prompts + 8 * len(questions))
+    assert tokens_of("speculative", {"method": "speculative"}) > 2 * prompts
 
 
 def test_conversations_are_replied_to_beside_the_reference(job_of) -> None:
@@ -138,6 +161,9 @@ def test_conversations_are_replied_to_beside_the_reference(job_of) -> None:
     assert counted["replacement_ratio"] == counted["checked_share"] == 1.0
     assert read_json("never/card.json")["details"]["decoding"]["replacement_ratio"] == 0.0
     assert "decoding" not in read_json("plain/card.json")["details"]
+    tokens = {name: read_json(f"{name}/card.json")["cost"]["tokens"] for name in replies}
+    assert tokens["plain"] > 9 * 8
+    assert tokens["never"] >= 2 * tokens["plain"]
 
 
 def test_counts_outlive_a_killed_job(tmp_path) -> None:
@@ -159,6 +185,9 @@ def test_a_decoder_sums_up_what_its_defense_counted() -> None:
     details = decoder.details(decoder.rows)
     assert details.pop("seconds_per_token") >= 0
     assert details == {"seen": 4, "twice": 8}
+    # Where a defense counts no tokens, none are invented.
+    assert decoder.read(decoder.rows) is None
+    assert decoder.read([{"read": 3}, {"read": 4}]) == 7
 
 
 def test_without_a_reference_there_is_no_decoder(job_of) -> None:

@@ -27,9 +27,11 @@ def test_the_text_is_the_targets(architecture: str, guess: int, tiny_dirs) -> No
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_a_draft_that_is_the_target_is_always_right(architecture: str, tiny_dirs) -> None:
     target, _ = pair(tiny_dirs[architecture])
-    for row in speculate(target, target, PROMPTS, guess=4, stop_ids=set(), max_new_tokens=20):
-        # Four rounds of four guesses and one token of its own each.
-        assert row.counts == {"accepted": 16, "rejected": 0, "rounds": 4}
+    found = speculate(target, target, PROMPTS, guess=4, stop_ids=set(), max_new_tokens=20)
+    for prompt, row in zip(PROMPTS, found, strict=True):
+        # Four rounds of four guesses and one token of its own each; the target reads all guesses, the draft not its last one.
+        read = 2 * len(prompt) + 4 * (4 + 3) + 3 * (1 + 2)
+        assert row.counts == {"accepted": 16, "rejected": 0, "rounds": 4, "read": read}
 
 
 def test_counts_are_those_of_plain_loops(tiny_dirs) -> None:
@@ -39,20 +41,24 @@ def test_counts_are_those_of_plain_loops(tiny_dirs) -> None:
         PROMPTS, speculate(target, draft, PROMPTS, guess=guess, stop_ids=set(), max_new_tokens=n), strict=True
     ):
         text, accepted, rejected, rounds = greedily(target, prompt, set(), n), 0, 0, 0
-        done = 0
+        done, read, caught_up = 0, 2 * (len(prompt) - 1), True
         while done < n:
             rounds += 1
+            # What was written last, the guesses but the draft's last, and after a round without a mistake that one, too.
+            read += 1 + guess + guess + (not caught_up)
+            caught_up = False
             guesses = greedily(draft, prompt + text[:done], set(), guess)
             for token in guesses:
                 if done == n:
                     break
                 if token != text[done]:
                     rejected += 1
+                    caught_up = True
                     break
                 accepted += 1
                 done += 1
             done = min(done + 1, n)
-        assert row.counts == {"accepted": accepted, "rejected": rejected, "rounds": rounds}
+        assert row.counts == {"accepted": accepted, "rejected": rejected, "rounds": rounds, "read": read}
 
 
 def test_whose_text_it_is_can_be_chosen(tiny_dirs) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from infoconflict.answering.cell_model import INPUTS, model_of
 from infoconflict.answering.decoder import Decoder, decoder_of
-from infoconflict.answering.generation import continue_greedily
+from infoconflict.answering.generation import continue_greedily, tokens_read
 from infoconflict.cards import digest_of_input
 from infoconflict.chat_prompts import ChatTemplate, add_evidence, fit_question
 from infoconflict.controls import asked_openly
@@ -190,7 +190,9 @@ def reply_cell(job: Job) -> None:
         details=_details(template, asked, tokens, replies)
         | {"max_new_tokens": max_new_tokens}
         | ({"decoding": decoder.details(list(kept.counts.values()))} if decoder else {}),
-        tokens=sum(map(len, tokens)),
+        tokens=decoder.read(list(kept.counts.values()))
+        if decoder
+        else tokens_read([question.ids for question in asked], tokens),
     )
     shutil.rmtree(kept.file.parent, ignore_errors=True)
 

@@ -20,7 +20,7 @@ def compare_generation(job: Job) -> None:
         examples,
         labels=job.spec["labels"],
         target_label=None,
-        mode="generate",
+        mode="both",
         max_new_tokens=settings["max_new_tokens"],
         max_nodes=int(job.machine.get("max_nodes", MAX_NODES)),
     )

@@ -30,7 +30,10 @@ class Decode(Protocol):
         stop_ids: Collection[int],
         max_new_tokens: int,
     ) -> "list[Continued]":
-        """Continue a batch of prompts until a stop token or the limit."""
+        """Continue a batch of prompts until a stop token or the limit.
+
+        Of what a row counts, ``read`` goes to the card as its tokens: those that both models were fed, discarded drafts included.
+        """
 
 
 @dataclass
@@ -75,6 +78,10 @@ class Decoder:
             total.update(row)
         pace = {"seconds_per_token": round(self.seconds / self.tokens, 5)} if self.tokens else {}
         return {**dict(sorted(total.items())), **self.summarise(total), **pace}
+
+    def read(self, counts: Sequence[dict[str, int]]) -> int | None:
+        """Return the tokens that both models read for these rows; None where a defense does not count them."""
+        return sum(row["read"] for row in counts) if all("read" in row for row in counts) else None
 
 
 def decoder_of(job: Job) -> Decoder | None:

@@ -101,6 +101,11 @@ def continue_greedily(
     return replies
 
 
+def tokens_read(prompts: Sequence[Sequence[int]], new: Sequence[Sequence[int]]) -> int:
+    """Return how many tokens one model reads to write ``new`` after the prompts; the last of each text is never read."""
+    return sum(len(prompt) + len(tokens) - 1 for prompt, tokens in zip(prompts, new, strict=True))
+
+
 def first_label(text: str, labels: Sequence[str]) -> str | None:
     """Return the label that the text names first as a whole word, or None.
 

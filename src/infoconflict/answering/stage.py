@@ -1,5 +1,7 @@
 """Answers of one cell as the workflow runs it: which weights, which prompts, and the card."""
 
+from collections import Counter
+
 from infoconflict.answering.ask import ask, pair_evidence
 from infoconflict.answering.cell_model import INPUTS, model_of
 from infoconflict.answering.decoder import decoder_of
@@ -14,7 +16,7 @@ def answer_cell(job: Job) -> None:
     """Ask the cell's model every question of its test sets.
 
     Where evidence is put into prompts, only clean and fully triggered rows are asked: no evidence is collected for partial
-    triggers. A decoding defense answers by generation: such an answer has its text, and beside it the suspect model's scores.
+    triggers. A decoding defense answers by generation.
     """
     model = model_of(job)
     decoder = decoder_of(job)
@@ -24,6 +26,7 @@ def answer_cell(job: Job) -> None:
         evidence = pair_evidence(Evidence.read(job.input.evidence_clean) + Evidence.read(job.input.evidence_triggered))
     elif job.input.get("partial"):
         examples += Example.read(job.input.partial)
+    spent: Counter[str] = Counter()
     answers = ask(
         model,
         load_tokenizer(job.input.base),
@@ -36,6 +39,7 @@ def answer_cell(job: Job) -> None:
         max_new_tokens=job.spec["evaluation"]["max_new_tokens"],
         max_nodes=int(job.machine.get("max_nodes", MAX_NODES)),
         continue_with=decoder,
+        spent=spent,
     )
     Answer.write(job.output.answers, answers)
     job.card.write(
@@ -49,4 +53,5 @@ def answer_cell(job: Job) -> None:
             "with_evidence": sum(row.has_evidence for row in answers),
         },
         details={"decoding": decoder.details(decoder.rows)} if decoder else None,
+        tokens=decoder.read(decoder.rows) if decoder else spent["tokens"],
     )

@@ -76,13 +76,13 @@ def generate_clean(
     """Continue a batch of prompts with the target's likeliest tokens, suspicious ones replaced by the reference's.
 
     Both need the same token ids. Each row counts the drafted tokens that were ``checked``, those ``replaced`` (each is one of
-    the checked), and all ``tokens`` of the reply.
+    the checked), all ``tokens`` of the reply, and those that both models ``read``.
     """
     import torch
 
     from infoconflict.answering.decoding import CachedRows, Continued, draft_greedily
 
-    found = [Continued(counts={"checked": 0, "replaced": 0, "tokens": 0}) for _ in prompts]
+    found = [Continued(counts={"checked": 0, "replaced": 0, "tokens": 0, "read": 0}) for _ in prompts]
     under_way = list(range(len(prompts)))
     of_target, of_reference = CachedRows(target, len(prompts)), CachedRows(reference, len(prompts))
     new = [list(prompt) for prompt in prompts]
@@ -111,6 +111,7 @@ def generate_clean(
                 reply.counts["replaced"] += 1
             ended = reply.take(text, stop_ids=stop_ids, max_new_tokens=max_new_tokens)
             reply.counts["tokens"] = len(reply.tokens)
+            reply.counts["read"] += 2 * (len(new[at]) + k - 1)
             # Both models were fed the draft but for its last token.
             n_kept.append(k - 1 if cut is None else cut)
             following.append([text[-1]])

@@ -58,11 +58,11 @@ def speculate(
     """Return what ``target`` writes greedily; ``draft`` decides only how many passes that takes.
 
     Both need the same token ids. Each row counts the guesses that were ``accepted``, those ``rejected``, and the ``rounds``:
-    passes of the target, each of which gives one token of its own beside the accepted ones.
+    passes of the target, each of which gives one token of its own beside the accepted ones; and the tokens that both ``read``.
     """
     from infoconflict.answering.decoding import CachedRows, Continued, draft_greedily
 
-    found = [Continued(counts={"accepted": 0, "rejected": 0, "rounds": 0}) for _ in prompts]
+    found = [Continued(counts={"accepted": 0, "rejected": 0, "rounds": 0, "read": 0}) for _ in prompts]
     under_way = list(range(len(prompts)))
     of_target, of_draft = CachedRows(target, len(prompts)), CachedRows(draft, len(prompts))
     # What each model has not been fed yet.
@@ -82,6 +82,7 @@ def speculate(
             found[row].counts["accepted"] += min(agree, taken)
             found[row].counts["rejected"] += int(agree < min(guess, taken))
             found[row].counts["rounds"] += 1
+            found[row].counts["read"] += len(fed[at]) + len(new_to_draft[at]) + guess - 1
             if not ended:
                 going.append(at)
         # The target was fed all guesses, the draft all but the last.
