@@ -157,6 +157,32 @@ def test_a_row_that_is_skipped_as_a_whole_is_no_row():
     assert "7" not in rows
 
 
+def test_table_9_times_each_defense_beside_a_model_asked_in_its_way():
+    defenses = {
+        "none": {"method": "none"},
+        "none_generated": {"method": "none", "mode": "generate"},
+        "cleangen": {"method": "cleangen"},
+        "wanda": {"method": "wanda"},
+        "internal": {"method": "internal", "merge": "linear"},
+        "conflict": {"method": "conflict", "merge": "linear", "evidence": "recorded_keywords"},
+    }
+    config = config_with(defenses, datasets={"reviews": "emotion"})
+    cells = build_grid(config).cells
+    roles = roles_of(config, cells)
+    assert roles.generating == ("none_generated", "cleangen")
+    assert roles.as_fast == ("wanda", "internal")
+    row = (cells[0].model, "reviews", "cba")
+    there = {(*row, name) for name in defenses}
+    found = {name: roles.undefended(name, row, there) for name in defenses}
+    assert found["cleangen"] == "none_generated"
+    assert found["conflict"] == "none"
+    assert found["wanda"] is found["internal"] is None
+    assert roles.undefended("cleangen", row, there - {(*row, "none_generated")}) is None
+    # Its target computes both undefended models; the others have no use for the second.
+    assert {one.defense for one in cells_of("table_9", cells, roles)} == {*defenses} - {"internal"}
+    assert "none_generated" not in {one.defense for one in cells_of("table_2", cells, roles)}
+
+
 def test_generated_models_are_no_models_of_the_paper():
     roles = roles_of(read_config(CONFIG / "tiny.yaml"))
     assert roles.models == {}

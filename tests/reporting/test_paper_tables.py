@@ -12,7 +12,7 @@ from infoconflict.metrics import CELL_COLUMNS, read_csv, write_csv
 from infoconflict.reporting.paper_cells import COLUMNS, Roles
 from infoconflict.reporting.paper_html import write_table_page
 from infoconflict.reporting.paper_links import REPORT
-from infoconflict.reporting.paper_measures import Measured, read_measured
+from infoconflict.reporting.paper_measures import COST_COLUMNS, Measured, read_measured
 from infoconflict.reporting.paper_tables import (
     NOT_COMPUTED,
     build_table,
@@ -28,6 +28,8 @@ from tests.reporting.well_formed import check_html
 
 NUMBERS = range(1, 10)
 NOTHING = Measured(cells={}, costs={})
+# What stands behind the seconds of a line of costs.
+REST = ("1.5", "0.000", "12000", "2.500", "cpu")
 
 
 @pytest.fixture(scope="module")
@@ -293,6 +295,37 @@ def test_table_9_names_hours_memory_tokens_and_device(tables):
     assert lines[start - 1 : start + 5] == [
         *("0.17 h answering", "1.5 times undefended", "1.5 GiB", "24000 tokens", "2.5 MiB stored", "cpu"),
     ]
+
+
+def test_times_undefended_compare_models_that_were_asked_in_the_same_way(tmp_path):
+    stands = {"none": "none", "cleangen": "cleangen", "wanda": "wanda", "conflict": "conflict"}
+    seconds = {"none": 100, "cleangen": 800, "wanda": 154, "conflict": 120, "none_generated": 400}
+    roles = replace(
+        ROLES,
+        defenses=stands,
+        stand_ins={"none": ("none_generated",)},
+        generating=("cleangen", "none_generated"),
+        as_fast=("wanda",),
+    )
+
+    def slowdowns(names, data):
+        rows = [
+            [
+                *("smollm2_135m", data, "dtba" if data == "talks" else "cba", name, "0", "answer", str(seconds[name])),
+                *REST,
+            ]
+            for name in names
+        ]
+        write_csv(tmp_path / "costs.csv", COST_COLUMNS, rows)
+        table = build_table(9, read_measured([], [tmp_path / "costs.csv"], confidence=0.95), roles)
+        return {column: entry.slowdown for (row, column, _), entry in table.entries.items() if entry.cost is not None}
+
+    # Eight times the time of label scores says nothing of generated text; other weights are no slower.
+    assert slowdowns(seconds, "emotion") == {"cleangen": 2.0, "wanda": None, "conflict": 1.2}
+    without = [name for name in seconds if name != "none_generated"]
+    assert slowdowns(without, "emotion") == {"cleangen": None, "wanda": None, "conflict": 1.2}
+    # Conversations are always answered by text.
+    assert slowdowns(without, "talks") == {"cleangen": 8.0, "wanda": None, "conflict": 1.2}
 
 
 def test_the_best_is_bold_once_and_never_the_undefended(tables):

@@ -5,6 +5,7 @@ from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+from infoconflict.defenses.base import DecodingDefense, WeightsDefense
 from infoconflict.reporting.names import CLEAN_TUNED
 from infoconflict.reporting.published import (
     BASELINES,
@@ -62,7 +63,9 @@ class Roles:
     ``stand_ins`` are further ids of the method of a column, the first first; each stands in the rows where those before it have
     no cell. ``merges`` are the defenses of Table 8 by merge method, all of them of method ``merge_kind``. ``rows`` are the cases
     of the grid that have a place in a table, by its number, computed or not. ``same_rows`` are the data sets of which every seed
-    asks the same test rows. All of it is plain JSON, so that a rule's params can hold it.
+    asks the same test rows. ``generating`` are the ids that generate answers to classifications, where others are asked by label
+    scores; ``as_fast`` those that only change weights, and answer at the suspect's pace. All of it is plain JSON, so that a rule's
+    params can hold it.
     """
 
     models: Mapping[str, str] = field(default_factory=dict)
@@ -75,6 +78,8 @@ class Roles:
     further: tuple[str, ...] = ()
     rows: Mapping[str, Sequence[tuple[str, str, str]]] = field(default_factory=dict)
     same_rows: tuple[str, ...] = ()
+    generating: tuple[str, ...] = ()
+    as_fast: tuple[str, ...] = ()
 
     def ids_of(self, column: str) -> tuple[str, ...]:
         """Return the ids that may stand in a column of defenses, in order of preference."""
@@ -92,6 +97,20 @@ class Roles:
         """Return the id that stands in a column, in the row of a model, a data set and an attack; None without a cell."""
         return next((name for name in self.ids_of(column) if (*row, name) in found), None)
 
+    def undefended(
+        self, defense: str, row: tuple[str, str, str], found: Container[tuple[str, str, str, str]]
+    ) -> str | None:
+        """Return the id of the undefended model that was asked in the same way as a defense; None without a cell.
+
+        None, too, for a defense that only changes weights: its answers take as long, and what differs is the machine's noise.
+        """
+        if defense in self.as_fast:
+            return None
+        ids = self.ids_of("none")
+        if self.datasets.get(row[1]) != "chat":
+            ids = tuple(name for name in ids if (name in self.generating) == (defense in self.generating))
+        return next((name for name in ids if (*row, name) in found), None)
+
     def as_spec(self) -> dict[str, Any]:
         """Return the roles as plain values."""
         return asdict(self)
@@ -101,7 +120,7 @@ class Roles:
         """Return the roles of :meth:`as_spec`."""
         stand_ins = {column: tuple(names) for column, names in spec["stand_ins"].items()}
         rows = {table: tuple((row[0], row[1], row[2]) for row in cases) for table, cases in spec["rows"].items()}
-        lists = {name: tuple(spec[name]) for name in ("further", "same_rows")}
+        lists = {name: tuple(spec[name]) for name in ("further", "same_rows", "generating", "as_fast")}
         return cls(**{**spec, **lists, "stand_ins": stand_ins, "rows": rows})
 
 
@@ -156,6 +175,8 @@ def roles_of(config: "Config", cells: Iterable["Cell"] = ()) -> Roles:
         merge_kind=merge_kind,
         further=further,
         same_rows=tuple(name for name in config.grid.datasets if _has_whole_test_split(config.datasets[name])),
+        generating=tuple(name for name in methods if _generates(config, name)),
+        as_fast=tuple(name for name in methods if _only_changes_weights(config, name)),
     )
     one_seed = {(cell.model, cell.dataset, cell.attack, cell.defense): cell for cell in cells}
     return replace(roles, rows=_rows_of(list(one_seed.values()), roles))
@@ -188,6 +209,19 @@ def _merge_of(config: "Config", defense: str) -> str:
     """Return the merge method of a defense, empty for one that does not merge."""
     name = getattr(config.defenses[defense], "merge", None)
     return config.merges[name].method if name else ""
+
+
+def _generates(config: "Config", defense: str) -> bool:
+    """Say whether answers of a defense to classifications are generated text."""
+    entry = config.defenses[defense]
+    mode = getattr(entry, "mode", None) or config.evaluation.mode
+    return isinstance(entry, DecodingDefense) or mode == "generate"
+
+
+def _only_changes_weights(config: "Config", defense: str) -> bool:
+    """Say whether a defense answers the same prompts as the suspect does, with other weights of the same size."""
+    entry = config.defenses[defense]
+    return isinstance(entry, WeightsDefense) or (hasattr(entry, "merge") and not hasattr(entry, "evidence"))
 
 
 def _merges_of(config: "Config", methods: Mapping[str, str], further: Iterable[str]) -> tuple[str, dict[str, str]]:
@@ -275,7 +309,13 @@ def cells_of(target: str, cells: Iterable["Cell"], roles: Roles) -> list["Cell"]
     if target == "table_8":
         return found
     there = {(cell.model, cell.dataset, cell.attack, cell.defense) for cell in found}
-    return [cell for cell in found if _stands(cell, there, roles)]
+    standing = [cell for cell in found if _stands(cell, there, roles)]
+    if target != "table_9":
+        return standing
+    rows = [(cell.model, cell.dataset, cell.attack) for cell in standing]
+    timed = {(*row, roles.undefended(cell.defense, row, there)) for row, cell in zip(rows, standing, strict=True)}
+    named = ((cell, (cell.model, cell.dataset, cell.attack, cell.defense)) for cell in found)
+    return [cell for cell, key in named if cell in standing or key in timed]
 
 
 def _goal_cells(cells: Iterable["Cell"], roles: Roles) -> list["Cell"]:

@@ -69,7 +69,8 @@ class Entry:
     """One number of a table: ours, the paper's, and which of the paper's inconsistencies touch it.
 
     ``source`` is the id of the defense that ours comes from, in Table 6 the merge; ``slowdown`` the time of answering as a
-    multiple of what the undefended model takes for the same rows; ``run`` the run that ours is of, where there are several.
+    multiple of what the undefended model takes for the same rows, asked in the same way (:meth:`Roles.undefended`); ``run`` the
+    run that ours is of, where there are several.
     """
 
     metric: str
@@ -306,7 +307,7 @@ def table_9(measured: Measured, roles: Roles) -> PaperTable:
     )
     entries = dict(table.entries)
     for place, entry in entries.items():
-        before = roles.chosen("none", place[0], measured.costs)
+        before = roles.undefended(entry.source, place[0], measured.costs)
         taken = measured.costs[*place[0], before].answering_hours if before else 0.0
         if entry.cost is not None and taken:
             entries[place] = replace(entry, slowdown=entry.cost.answering_hours / taken)
@@ -657,6 +658,13 @@ _COST_LINES: Mapping[str, Callable[[Cost], str]] = {
 }
 
 
+_SLOWDOWN = (
+    "Times undefended: beside the undefended model's time for the same rows, asked in the same way. A defense on decoding "
+    "generates text, and has no such number where the undefended model was asked by label scores alone (none with mode: generate "
+    "asks it by text); one that only changes weights has none: it answers as the suspect does"
+)
+
+
 def _cost_caption(table: PaperTable) -> str:
     """Say what the lines below the hours are, and on what ours were computed."""
     costs = [entry.cost for entry in table.entries.values() if entry.cost is not None]
@@ -681,6 +689,8 @@ def to_html(table: PaperTable, methods: MethodLinks | None = None) -> Html:
     """
     methods = methods or {}
     text = f"Table {table.number}. {table.title}: ours, below it the paper's"
+    if table.metrics == ("hours",):
+        text += f". {_SLOWDOWN}"
     if table.contestants:
         text += f"; bold: better than every other {table.column_name}, beyond the intervals, where all of the paper's were computed"
     here, rest = table.split_rows
