@@ -198,8 +198,8 @@ PLANTS = {
     ),
     "the target given to a decoding defense": (
         "src/infoconflict/answering/ask.py",
-        "max_new_tokens=max_new_tokens, continue_with=continue_with)",
-        "max_new_tokens=max_new_tokens, continue_with=partial(continue_with, target=target_label))",
+        "max_new_tokens=max_new_tokens, continue_with=counted)",
+        "max_new_tokens=max_new_tokens, continue_with=partial(counted, target=target_label))",
         "reads the target in answering/ask.py",
     ),
 }
