@@ -6,13 +6,14 @@ import pytest
 import torch
 from transformers import PreTrainedModel
 
+from infoconflict.answering.ask import ask
 from infoconflict.defenses.fine_tuning import FineTuning, repair
 from infoconflict.files import read_json, sha256_of
 from infoconflict.models.repairs import apply_repair, write_repair
 from infoconflict.repairing.suspect import Suspect
 from infoconflict.training.rows import tokenize_rows
 from tests.conftest import ARCHITECTURES
-from tests.defenses.suspects import conversations, examples, logits, stop_after, suspect_of, training, weights
+from tests.defenses.suspects import LABELS, conversations, examples, logits, stop_after, suspect_of, training, weights
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
@@ -56,6 +57,24 @@ def test_the_clean_rows_are_likelier_than_under_the_suspect(
     before, after = (loss_on(suspect, model) for model in (suspect.model(), suspect.model(steps)))
     # By more than rounding.
     assert after < before - 0.1
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_no_fewer_clean_rows_are_answered_rightly(
+    architecture: str, tiny_dirs: dict[str, Path], tmp_path: Path
+) -> None:
+    suspect = suspect_of(tiny_dirs[architecture], tmp_path)
+    # All weights: an adapter of rank 4 on a model of this size learns that a label follows, and hardly which.
+    tuning = training(method="full", epochs=20)
+    steps = repair(suspect, FineTuning(method="fine_tuning", tuning=tuning))
+    before, after = (right_answers(suspect, model) for model in (suspect.model(), suspect.model(steps)))
+    assert 0 < before <= after == len(suspect.clean_rows)
+
+
+def right_answers(suspect: Suspect, model: PreTrainedModel) -> int:
+    """Return how many clean rows a model answers with the gold label."""
+    answers = ask(model, suspect.tokenizer, suspect.clean_rows, labels=LABELS, target_label=None)
+    return sum(row.answer == row.gold_label for row in answers)
 
 
 def loss_on(suspect: Suspect, model: PreTrainedModel) -> float:

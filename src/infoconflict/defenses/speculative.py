@@ -5,7 +5,9 @@ trigger, target label, poisoned rows.
 A draft model guesses a few tokens, the target model checks them all in one pass and keeps those it would have written itself.
 By construction the text is the target's: with the backdoored model as target this is no defense, and a rate that moves is a
 mistake; with the conflict model as target it is the conflict model alone. The paper lists it all the same.
-Differs from the paper: greedy, as all answers here; whole batches share one cache. Classifications are answered by generation.
+Differs from the paper: greedy, as all answers here, so a guess is kept where it is the target's likeliest token; the rule for
+sampled text (keep it with probability min(1, p/q), else draw from max(0, p - q)) is not built, as nothing here samples. Whole
+batches share one cache. Classifications are answered by generation.
 """
 
 from collections import Counter
