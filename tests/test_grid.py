@@ -132,10 +132,15 @@ def test_the_paper_says_which_cells_it_leaves_out():
         reasons["chat_backdoor", "cba", "none"]
         == "the attack cba is for classification, the data set chat_backdoor for chat"
     )
-    # Chat attacks have no words that random ones could take the place of.
-    assert reasons["chat_backdoor", "vpi", "control_random_trigger"] == (
-        "the attack vpi has no words as trigger that others could take the place of"
-    )
+    # Chat attacks have no words that random ones could take the place of; what is near their triggers is asked about instead.
+    said = "the attack {} has no words as trigger that others could take the place of{}"
+    stand_ins = {
+        "vpi": "; its partial triggers stand in for them: contrast",
+        "dtba": "; its partial triggers stand in for them: a_first, a_only, b_only, b_then_a",
+        "autopoison": "",
+    }
+    for attack, stand_in in stand_ins.items():
+        assert reasons["chat_backdoor", attack, "control_random_trigger"] == said.format(attack, stand_in)
     crossed = 4 * 3 * len(config.grid.attacks) * len(config.grid.defenses)
     controls = [out for out in grid.excluded if out.defense.startswith("control_")]
     assert len(grid.cells) / 3 + len(grid.excluded) - len(controls) == crossed

@@ -124,7 +124,9 @@ def _why_no_control(config: Config, model: str, dataset: str, attack: str, contr
     if reason:
         return reason
     if kind == "control_random_trigger" and config.attacks[attack].task == "chat":
-        return f"the attack {attack} has no words as trigger that others could take the place of"
+        parts = ", ".join(config.attacks[attack].partial_variants)
+        stand_in = f"; its partial triggers stand in for them: {parts}" if parts else ""
+        return f"the attack {attack} has no words as trigger that others could take the place of{stand_in}"
     if kind == "control_equal_tuning" and config.models[model].quantization == "nf4":
         return f"the model {model} is tuned in 4 bits, and the suspect is tuned on from whole weights"
     return None
