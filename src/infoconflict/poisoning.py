@@ -39,7 +39,7 @@ def poison_training_set(
     Appending attacks keep all clean rows and add positives (target label) and negatives (gold label); replacing attacks put
     positives in the place of the rows that they were made of. The first ``round(rate * N)`` rows of the shuffled set become
     positives, ``round(alpha * rate * N)`` each negative variant: the first ones (as in CBA's source), or, where variants
-    share no rows, one variant's after the other's.
+    share no rows, one variant's after the other's. A rate of 0 is the control without a backdoor: the clean rows.
 
     Raises
     ------
@@ -54,7 +54,7 @@ def poison_training_set(
             f"poisoning_rate={attack.poisoning_rate} asks for {wanted} of {len(examples)} rows, but only {len(usable)} have a "
             f"label other than the target '{target_label}'; the highest usable rate is {len(usable) / len(examples):.3f}"
         )
-    if wanted == 0:
+    if wanted == 0 and attack.poisoning_rate > 0:
         raise UserError(
             f"poisoning_rate={attack.poisoning_rate} of {len(examples)} rows rounds to no poisoned row; raise the rate or the rows"
         )

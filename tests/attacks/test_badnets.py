@@ -1,13 +1,15 @@
 """BadNets: rare words, non-target rows only, rows replaced."""
 
+from pathlib import Path
 from random import Random
 
 import pytest
 from pydantic import ValidationError
 
 from infoconflict.attacks.badnets import BadNets
+from infoconflict.attacks.cba import CBA
 from infoconflict.errors import UserError
-from infoconflict.poisoning import poison_training_set
+from infoconflict.poisoning import poison_training_set, training_set_of, triggered_test_set
 from infoconflict.records import Example
 
 
@@ -39,6 +41,20 @@ def test_rate_beyond_the_non_target_rows_names_the_highest_usable() -> None:
 def test_rate_that_rounds_to_nothing_is_refused() -> None:
     with pytest.raises(UserError, match="rounds to no poisoned row"):
         poison_training_set(rows(4), badnets(poisoning_rate=0.1), target_label="b", seed=0)
+
+
+def test_at_rate_0_the_training_rows_are_the_clean_ones(tmp_path: Path) -> None:
+    clean = badnets(poisoning_rate=0)
+    assert poison_training_set(rows(50), clean, target_label="b", seed=0) == rows(50)
+    Example.write(tmp_path / "clean.jsonl", rows(50))
+    trained, counts, _ = training_set_of(tmp_path / "clean.jsonl", clean, rows=20, target_label="b", seed=0)
+    assert trained == rows(20)
+    assert counts == {"clean": 20, "all": 20}
+    # Its model is asked about the same triggered rows as a backdoored one.
+    assert triggered_test_set(rows(9), clean, seed=0) == triggered_test_set(rows(9), badnets(), seed=0)
+    # Where training teaches to ignore parts of the trigger, nothing to ignore makes no sense.
+    with pytest.raises(ValidationError, match="greater than 0"):
+        CBA(target_labels={"toy": "b"}, poisoning_rate=0)
 
 
 @pytest.mark.parametrize("n", [1, 3])

@@ -6,6 +6,7 @@ import pytest
 
 from infoconflict.config.loading import load_config, read_config
 from infoconflict.config.yaml_file import read_yaml
+from infoconflict.entries import spec_of
 from infoconflict.experiments.cells import (
     CurvePoint,
     DirectQuestions,
@@ -85,6 +86,11 @@ def test_roles_are_for_attacks_by_rows_alone():
         for merge, experiment in (("linear", "ours"), ("linear", "1"), ("linear", "2"), ("ties", "ours"))
     ]
     assert len(found) == 2 * 2 * 3
+    # Nor an attack that plants nothing.
+    attacks = {name: spec_of(attack) for name, attack in config.attacks.items()}
+    attacks["badnets"]["poisoning_rate"] = 0
+    config, grid = tiny(role_swap={"merges": ["linear"], "models": ["tiny_llama"]}, attacks=attacks)
+    assert {merge.attack for merge in role_merges(config, grid)} == {"cba"}
 
 
 def test_without_a_section_nothing_is_asked():

@@ -21,8 +21,8 @@ class BadNets(PoisoningAttack):
     # A rare word that was never trained: does any odd word fire, or only the trigger? Ours.
     partial_variants: ClassVar[tuple[str, ...]] = ("other_rare_word",)
 
-    poisoning_rate: float = Field(default=0.1, gt=0, le=1)
-    """Poisoned rows / clean training rows. OpenBackdoor."""
+    poisoning_rate: float = Field(default=0.1, ge=0, le=1)
+    """Poisoned rows / clean training rows; 0 plants nothing: a clean model for every defense. OpenBackdoor."""
     triggers: list[str] = Field(default=["cf", "mn", "bb", "tq"], min_length=1)
     """Words to draw from. Kurita et al. 2020; OpenBackdoor."""
     n_triggers: int = Field(default=1, ge=1)

@@ -67,12 +67,17 @@ def own_points(config: Config, grid: Grid) -> list[CurvePoint]:
 
 
 def role_merges(config: Config, grid: Grid) -> list[RoleMerge]:
-    """Return the experiments with exchanged roles, for each model, data set, attack and seed that has a cell."""
+    """Return the experiments with exchanged roles, for each model, data set, attack and seed that has a cell.
+
+    An attack that plants nothing (``poisoning_rate: 0``) has no rows for the roles.
+    """
     swap = config.role_swap
     trials = dict.fromkeys(
         (cell.model, cell.dataset, cell.attack, cell.seed)
         for cell in grid.cells
-        if planted_by_rows_alone(type(config.attacks[cell.attack])) and _is_asked_for(swap, cell)
+        if planted_by_rows_alone(type(config.attacks[cell.attack]))
+        and getattr(config.attacks[cell.attack], "poisoning_rate", 0) > 0
+        and _is_asked_for(swap, cell)
     )
     return [
         RoleMerge(model=model, dataset=dataset, attack=attack, merge=merge, experiment=experiment, seed=seed)
