@@ -56,6 +56,15 @@ def test_links_of_a_committed_page_hold(page):
     assert all(source.startswith("data:") for source in reader.sources)
 
 
+def test_the_page_of_all_runs_says_why_a_claim_does_not_hold():
+    """Claims that fail, and our goals where they are missed; each has its reason from the folder's config.yaml."""
+    text = (REPORTS / "paper" / "paper.html").read_text()
+    claims = re.findall(r"<tr>.*?</tr>", text[: text.index('id="what-differs"')], flags=re.DOTALL)
+    missed = [claim for claim in claims if "does not hold" in claim]
+    assert missed
+    assert [re.sub("<[^>]+>", " ", claim) for claim in missed if "Why:" not in claim] == []
+
+
 def test_a_dead_link_is_found(tmp_path):
     (tmp_path / "there.csv").touch()
     data = json.dumps({"names": ["a/b"], "cells": [[]], "cards": [{}]})
