@@ -9,6 +9,7 @@ import pytest
 
 from infoconflict.metrics import read_csv
 from infoconflict.reporting.paper_tables import NOT_COMPUTED
+from reports.paper.combine import combined, config_of, settings
 from reports.paper_pages import main
 from tests.reporting.browser import browser, needs_browser
 from tests.reporting.well_formed import Reader, check_html
@@ -63,6 +64,36 @@ def test_the_page_of_all_runs_says_why_a_claim_does_not_hold():
     missed = [claim for claim in claims if "does not hold" in claim]
     assert missed
     assert [re.sub("<[^>]+>", " ", claim) for claim in missed if "Why:" not in claim] == []
+
+
+def test_the_page_of_all_runs_is_of_one_setting():
+    """The committed cells are what combine.py takes of the runs: each of one run, with the attack and rule of the page."""
+    rows = read_csv(REPORTS / "paper" / "cells.csv")
+    assert rows == combined("cells.csv")
+    runs = {}
+    for row in rows:
+        runs.setdefault((row["dataset"], row["attack"], row["defense"]), set()).add(row["run"])
+    assert all(len(of_cell) == 1 for of_cell in runs.values())
+    # Ran with values of its own for each request, and with an older rule for t.
+    assert not {"classification", "smol"} & runs["sst2", "memit", "none"]
+    assert not {"classification", "smol"} & runs["sst2", "cba", "conflict_plus"]
+
+
+@pytest.mark.parametrize(
+    ("defense", "part", "change"),
+    [
+        ("none", "attacks", {"cba": {"method": "cba", "poisoning_rate": 0.2}}),
+        ("internal", "merges", {"linear": {"method": "linear", "t": 0.6}}),
+        ("conflict_plus", "choose_t", {"rule": "one_standard_error"}),
+        ("control_merge_base_linear_auto", "choose_t", {"rule": "one_standard_error"}),
+        ("external", "evidence", {"keywords_smollm2": {"branch": "construction"}}),
+    ],
+)
+def test_another_setting_of_a_run_is_seen(defense, part, change):
+    page = config_of("paper")
+    cell = {"dataset": "sst2", "attack": "cba", "defense": defense}
+    assert settings(page, cell) == settings({**page, "name": "other", "training": {}}, cell)
+    assert settings(page, cell) != settings({**page, part: {**page[part], **change}}, cell)
 
 
 def test_a_dead_link_is_found(tmp_path):
